@@ -39,6 +39,7 @@ CLIENT_TOOLS = (
     "grpcio>=1.60",  # a gRPC server, whose health a test reads
     "grpcio-health-checking>=1.60",
     "ansible-core>=2.17",
+    "pre-commit>=3.5",
     "nox>=2024.4.15",
 )
 
@@ -54,7 +55,10 @@ def preflight(session: nox.Session) -> None:
     """Run the preflight on the example: `cgroup-preflight run`, on this host if possible, else in a guest."""
     session.install("-e", ".")
     build_example(session)
-    session.run("python", "-m", "ci.preflight", "examples/shop", *session.posargs)
+    # Time to stop services and guest after Ctrl-C: by default nox kills a command half a second after it.
+    session.run(
+        "python", "-m", "ci.preflight", "examples/shop", *session.posargs, interrupt_timeout=60, terminate_timeout=30
+    )
 
 
 @nox.session
@@ -76,8 +80,9 @@ def lab(session: nox.Session) -> None:
     # do every distribution in every machine and the newest systemd: `nox -s lab -- -m newest`.
     words = session.posargs or ["-m", "not measured and not daemons and not newest"]
     session.run(
-        "pytest", "tests/lab", "--timeout", "900", "--durations", "15", *words, env={"CGPF_LAB_FIXTURES": str(fixtures)}
-    )
+        "pytest", "tests/lab", "--timeout", "900", "--durations", "15", *words,
+        env={"CGPF_LAB_FIXTURES": str(fixtures)}, interrupt_timeout=60, terminate_timeout=30,
+    )  # fmt: skip
 
 
 @nox.session
@@ -142,8 +147,24 @@ def lock(session: nox.Session) -> None:
 
 
 @nox.session
+def docs(session: nox.Session) -> None:
+    """Build docs/ as a site with search, in build/docs; a link that leads nowhere is an error."""
+    session.install("sphinx>=8.1", "myst-parser>=4", "furo>=2024.8")
+    session.run("sphinx-build", "-q", "-W", "--keep-going", "-b", "html", "docs", "build/docs", *session.posargs)
+
+
+@nox.session
+def release(session: nox.Session) -> None:
+    """Make the release `-- VERSION`: changelog, commit, packages, checks, tags; uploads nothing."""
+    session.install("build>=1.2", "twine>=6", "check-wheel-contents>=0.6")
+    session.run("python", "-m", "ci.release", *session.posargs)
+
+
+@nox.session
 def pictures(session: nox.Session) -> None:
     """Draw the pictures in docs/ again; needs Chromium, and Debian's package prometheus."""
     session.install("-e", ".", "cmarkgfm>=2024.1")
     session.run("python", "-m", "ci.pictures", "docs/pictures")
     session.run("python", "-m", "ci.prometheus_graph", "docs/pictures")
+    build_example(session)
+    session.run("python", "-m", "ci.terminal_pictures", "docs/pictures")

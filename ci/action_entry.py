@@ -69,6 +69,8 @@ def run_words(environ: Mapping[str, str], report: str) -> list[str]:
             words += [option, environ[name]]
     if environ.get("CGPF_ENGINE") and target == "run":
         words += ["--engine", environ["CGPF_ENGINE"]]
+    if environ.get("CGPF_RUN_BASELINE") and target == "run":
+        words += [f"--baseline={environ['CGPF_RUN_BASELINE']}"]
     return words
 
 

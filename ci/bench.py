@@ -1,7 +1,7 @@
 """Measure ratios within one run: start-up against `python -c pass`, a smoke run against plain systemd-run,
 `inject` against dpkg-deb.
 
-python -m ci.bench [startup] [check] [smoke] [guest] [inject] [exporter]
+python -m ci.bench [startup] [check] [smoke] [guest] [inject] [exporter] [hosts]
 """
 
 import compileall
@@ -16,7 +16,7 @@ from cgroup_preflight.guest import image
 from cgroup_preflight.guest.recipe import recipe_for
 from cgroup_preflight.guest.session import Guest, input_path
 from cgroup_preflight.guest.spec import BootMode, GuestSpec
-from ci import bench_exporter, bench_guest, bench_image, bench_inject
+from ci import bench_exporter, bench_guest, bench_hosts, bench_image, bench_inject
 from ci.in_guest import boot
 from ci.side_by_side import compare, timed
 
@@ -143,7 +143,7 @@ def main(words: list[str]) -> int:
     """Run the named parts, or all of them."""
     parts = {
         "startup": startup, "check": check, "smoke": smoke, "guest": guest, "inject": bench_inject.main,
-        "exporter": bench_exporter.main,
+        "exporter": bench_exporter.main, "hosts": bench_hosts.main,
     }  # fmt: skip
     for name in words or list(parts):
         parts[name]()

@@ -1,4 +1,4 @@
-"""Write docs/reference from the pages of the codes and the schema: `python -m ci.make_reference [--check]`."""
+"""Write docs/reference and the manual page from codes, schema and help: `python -m ci.make_reference [--check]`."""
 
 import json
 import sys
@@ -8,6 +8,7 @@ from typing import Any
 
 from cgroup_preflight.checks.reference import entries, index, markdown
 from cgroup_preflight.config.schema import schema
+from ci import make_man
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "reference"
 
@@ -37,7 +38,7 @@ def configuration() -> str:
             "|---|---|---|---|",
         ]
         for key, about in table["properties"].items():
-            if "properties" not in about and "$ref" not in about:
+            if "properties" not in about and "properties" not in about.get("items", {}) and "$ref" not in about:
                 lines.append(_row(key, about, required=key in table.get("required", ())))
     return "\n".join(lines) + "\n"
 
@@ -47,6 +48,9 @@ def _tables(sections: Mapping[str, Any], parts: Mapping[str, Any]) -> Iterator[t
     for name, section in sections.items():
         if "patternProperties" not in section:
             yield name, section
+            # An array of tables is written with two brackets on each side.
+            yield from ((f"[{name}.{key}]", about["items"]) for key, about in section["properties"].items()
+                        if "properties" in about.get("items", {}))  # fmt: skip
             continue
         (entry,) = section["patternProperties"].values()
         table = parts[entry["$ref"].rpartition("/")[2]]
@@ -87,14 +91,19 @@ def main(words: list[str]) -> int:
         sys.stderr.write("usage: python -m ci.make_reference [--check]\n")
         return 2
     if words:
-        for name in stale(FOLDER):
-            sys.stdout.write(f"docs/reference/{name} is out of date: run python -m ci.make_reference\n")
-        return 1 if stale(FOLDER) else 0
+        old = [f"docs/reference/{name}" for name in stale(FOLDER)]
+        if not make_man.FILE.exists() or make_man.FILE.read_text(encoding="utf-8") != make_man.page():
+            old.append("docs/man/cgroup-preflight.1")
+        for name in old:
+            sys.stdout.write(f"{name} is out of date: run python -m ci.make_reference\n")
+        return 1 if old else 0
     FOLDER.mkdir(parents=True, exist_ok=True)
     for path in FOLDER.glob("CGP*.md"):
         path.unlink()
     for name, text in pages().items():
         (FOLDER / name).write_text(text, encoding="utf-8")
+    make_man.FILE.parent.mkdir(exist_ok=True)
+    make_man.FILE.write_text(make_man.page(), encoding="utf-8")
     return 0
 
 

@@ -53,7 +53,7 @@ def test_action_and_template_have_the_same_inputs():
 
 
 def test_choices_are_those_of_the_command():
-    options = _options(publish._parser())
+    options = _options(publish.arguments())
     for name in ("comment", "publish", "check", "fail-on"):
         choices = tuple(options[f"--{name}"].choices)
         assert set(action_entry.CHOICES[f"CGPF_{name.upper().replace('-', '_')}"]) == set(choices)
@@ -80,6 +80,12 @@ def test_a_plan_of_a_rollout_needs_recordings_and_is_nothing_more(given, wanted)
     words = action_entry.run_words(environ, "r.json")
     assert words[:4] == wanted
     assert not {"apply", "--yes", "resume", "abort"} & set(words)
+
+
+@pytest.mark.parametrize(("target", "words"), [("run", ["--baseline=-b.json"]), ("check", []), ("rollout-plan", [])])
+def test_a_baseline_reaches_a_run_alone(target, words):
+    given = {"CGPF_TARGET": target, "CGPF_RUN_BASELINE": "-b.json", "CGPF_SNAPSHOTS": "a"}
+    assert [word for word in action_entry.run_words(given, "r.json") if "baseline" in word] == words
 
 
 def test_schemas_know_the_same_words():
@@ -155,7 +161,7 @@ def test_only_the_step_that_publishes_has_the_token():
 
 
 def test_every_word_of_the_entry_is_an_option():
-    options = _options(publish._parser())
+    options = _options(publish.arguments())
     environ = dict.fromkeys((f"CGPF_{name.upper().replace('-', '_')}" for name in ACTION["inputs"]), "x")
     words = action_entry.publish_words(environ | {"CGPF_REPORT": "r", "CGPF_RECEIPT": "d", "CGPF_TARGET": "run"}, "sub")
     assert {word.partition("=")[0] for word in words if word.startswith("--") and word != "--"} <= set(options)
@@ -177,7 +183,7 @@ def test_docs_name_every_input_and_output():
 
 
 def test_docs_name_only_real_options():
-    options = {*_options(publish._parser()), "--format", "--output"}
+    options = {*_options(publish.arguments()), "--format", "--output"}
     text = (ROOT / "docs" / "publishing.md").read_text("utf-8")
     assert set(re.findall(r"`(--[a-z-]+)", text)) <= options
     assert [name for name in options if name.startswith("--") and f"`{name}" not in text and name != "--help"] == []

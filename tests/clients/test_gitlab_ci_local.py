@@ -118,7 +118,7 @@ def test_every_way_to_include_it_makes_the_same_job(gitlab_ci_local, project, tm
         ways = {
             "local": {"local": ".gitlab-ci-template.yml"},
             "remote": {"remote": f"{web}/.gitlab-ci-template.yml"},
-            "project": {"project": "group/cgroup-preflight", "ref": "v1", "file": ".gitlab-ci-template.yml"},
+            "project": {"project": "org/cgroup-preflight", "ref": "v1", "file": ".gitlab-ci-template.yml"},
             "component": {"component": "$CI_SERVER_FQDN/$CI_PROJECT_PATH/cgroup-preflight@$CI_COMMIT_SHA"},
         }
         made = {}

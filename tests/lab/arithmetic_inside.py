@@ -84,7 +84,9 @@ def from_run(work):
     facts, uid = gather(LiveFs(), LiveRunner()), os.getuid()
     choice = choose_engine(facts, "user" if uid else "systemd", ())
     door = local_door(bus_environment(choice, uid))
-    engine = Manager(choice, door.programs, private_bus(choice), uid=uid, systemd=value_or(facts.systemd_version, 0))
+    engine = Manager(
+        choice, door, private_bus(choice, door.manager), uid=uid, systemd=value_or(facts.systemd_version, 0)
+    )
     shipped = build_plan(parse(work["config"].encode(), shown="values.toml", folder="/"))
     by_case = {item.label: item.settings for item in shipped.slices}
     (service,) = shipped.services

@@ -37,6 +37,10 @@ neighbour_margin = "100%"
 BOTH = 'CPUQuota = "150%"\nMemoryMax = "192M"\n'
 QUOTA = 'CPUQuota = "150%"\n'
 _UNIT = "cgroup-preflight-rollout"
+#: One by one: systemd 262 stops none of several units if one of them does not exist.
+_STOP = (
+    f"for unit in {_UNIT}.timer {_UNIT}.service lab17.service lab17.slice; do $S stop $unit 2>/dev/null || true; done;"
+)
 
 
 def toml(targets: str, interval: str = "1s", more: str = "", restore: str = "120s") -> str:
@@ -49,11 +53,13 @@ class Host:
     """One manager of a guest: of the system as root or through sudo, or of a user.
 
     `user` calls the tool, root if it is None. `manager` is the user whose manager it is, None for the system's.
+    `config_home` is XDG_CONFIG_HOME of that manager, empty for the usual one.
     """
 
     guest: Guest
     user: str | None = None
     manager: str | None = None
+    config_home: str = ""
 
     @property
     def _home(self) -> str:
@@ -76,7 +82,11 @@ class Host:
     @property
     def units(self) -> str:
         """Where the slice and its service have their unit files."""
-        return f"/home/{self.manager}/.config/systemd/user" if self.manager else "/etc/systemd/system"
+        return (
+            f"{self.config_home or f'/home/{self.manager}/.config'}/systemd/user"
+            if self.manager
+            else "/etc/systemd/system"
+        )
 
     @property
     def control(self) -> str:
@@ -172,8 +182,7 @@ class Host:
             for folder in (self.units, self.control, self.run_units, f"{self.run_units}.control")
         )
         timers = " ".join(f"{folder}/{_UNIT}.* {folder}/timers.target.d" for folder in (self.units, self.run_units))
-        self.shell(f"$S stop {_UNIT}.timer {_UNIT}.service lab17.service lab17.slice 2>/dev/null || true; rm -rf {dropped} {timers}; "
-                   f"mkdir -p {self.units}")  # fmt: skip
+        self.shell(f"{_STOP} rm -rf {dropped} {timers}; mkdir -p {self.units}")
         owner = self.user or "root"
         self.guest.run(["rm", "-rf", self.place])
         for path, content in ((f"{self.units}/lab17.slice", SLICE), (f"{self.units}/lab17.service", service),
@@ -206,8 +215,7 @@ class Host:
 
     def clear(self) -> None:
         """Nothing of the slice is left."""
-        self.shell(f"$S stop {_UNIT}.timer lab17.service lab17.slice 2>/dev/null || true; "
-                   f"rm -rf {self.units}/lab17.* {self.control}/lab17.slice.d; $S daemon-reload")  # fmt: skip
+        self.shell(f"{_STOP} rm -rf {self.units}/lab17.* {self.control}/lab17.slice.d; $S daemon-reload")  # fmt: skip
 
 
 def codes(report: dict[str, Any], *statuses: str) -> list[str]:

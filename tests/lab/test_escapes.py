@@ -133,6 +133,9 @@ elif mode == "mounted-honest":
     masked(["/memory.max", ""], private=True)
     fill(20)
 elif mode in ("hidden", "unix"):
+    if mode == "unix" and os.path.exists(f"/tmp/lab-{os.geteuid()}.sock"):
+        # Of the test before this one, in the same guest.
+        os.unlink(f"/tmp/lab-{os.geteuid()}.sock")
     server = socket.socket(socket.AF_UNIX if mode == "unix" else socket.AF_INET)
     server.bind(f"/tmp/lab-{os.geteuid()}.sock" if mode == "unix" else ("127.0.0.1", 9301))
     if mode == "hidden":

@@ -4,6 +4,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ import pytest
 
 from cgroup_preflight.guest.spec import BootMode, GuestSpec
 from tests.lab.conftest import KINDS, Boot
-from tests.lab.rollouts import BOTH, NEW, OLD, QUOTA, Host, codes, go_service, reason, said, toml
+from tests.lab.rollouts import BOTH, CALM, NEW, OLD, QUOTA, Host, codes, go_service, reason, said, toml
 
 _D13 = GuestSpec(distro="debian-13", mode=BootMode.FULL)
+_D14 = GuestSpec(distro="debian-14", mode=BootMode.FULL)
 #: Guest, who calls the tool, and whose manager it is.
 _HOSTS = {
     "debian-12": (KINDS[0].spec, None, None),
@@ -22,6 +24,8 @@ _HOSTS = {
     "debian-13": (_D13, None, None),
     "debian-13-user": (_D13, "tester", "tester"),
     "debian-13-qemu": (KINDS[1].spec, None, None),
+    "debian-14": (_D14, None, None),
+    "debian-14-user": (_D14, "tester", "tester"),
 }
 _KILLS, _KILLS_EACH = 60, 10
 _KILLS_SCRIPT = Path(__file__).with_name("rollout_kills_inside.py")
@@ -253,6 +257,44 @@ def test_a_drop_in_that_would_win_is_named_before_anything_changes(host: Host) -
     assert path in next(item["message"] for item in report["findings"] if item["status"] == "fail")
 
 
+@pytest.mark.measured
+def test_the_new_values_stay_when_services_start_after_the_end(host: Host) -> None:
+    """Each start of a service starts what timers.target of a user's manager wants: a timer that was left would restore."""
+    host.prepare(toml(BOTH, restore=_RESTORE))
+    status, report = host.apply()
+    assert status == 0, said(report)
+    host.shell("$RUN --quiet --unit=lab17-later /bin/true; $S restart lab17.service")
+    time.sleep(float(_RESTORE.removesuffix("s")) + 5)
+    host.shell("$RUN --quiet --wait --unit=lab17-later2 /bin/true")
+    assert host.is_new()
+    assert not host.guest.run(["sh", "-c", f"ls {host.state}/*.restored"]).stdout
+
+
+@pytest.mark.measured
+def test_a_users_manager_with_its_files_elsewhere(machine: Host) -> None:
+    """XDG_CONFIG_HOME of the manager decides where it writes; the tool's own environment does not have it."""
+    if not machine.manager:
+        pytest.skip("of a user's manager")
+    unit, folder = f"user@{machine.guest.uid(machine.manager)}.service", f"/home/{machine.manager}/elsewhere"
+    dropped = f"/etc/systemd/system/{unit}.d/config-home.conf"
+    again = ["sh", "-c", f"systemctl daemon-reload; systemctl restart {unit}"]
+    machine.guest.write_file(dropped, f"[Service]\nEnvironment=XDG_CONFIG_HOME={folder}\n".encode())
+    assert machine.guest.run(["sh", "-c", f"mkdir {folder}; chown {machine.manager} {folder}"]).returncode == 0
+    assert machine.guest.run(again).returncode == 0
+    host = replace(machine, config_home=folder)
+    try:
+        for quota, new in ((QUOTA, {"cpu.max": NEW["cpu.max"]}), ('CPUQuota = "2%"\n', None)):
+            host.prepare(toml(quota), CALM if new else CALM.replace("time.sleep(0.05)", "pass"))
+            status, report = host.apply()
+            assert status == (0 if new else 1), said(report)
+            assert host.is_new(new) if new else host.is_old()
+            assert host.last() == ("promoted" if new else "restored")
+        host.clear()
+    finally:
+        machine.guest.run(["rm", dropped])
+        assert machine.guest.run(again).returncode == 0
+
+
 # --- what dies
 
 
@@ -318,6 +360,7 @@ def test_a_full_disk_at_each_write_of_the_journal_brings_the_old_values_back(
 
 
 @pytest.mark.measured
+@pytest.mark.timeout(1800)
 def test_a_journal_that_cannot_grow_at_any_record_brings_the_old_values_back(
     host: Host, say: Callable[..., None]
 ) -> None:
@@ -406,6 +449,7 @@ def test_a_manager_that_gives_no_answer_leaves_the_old_values_in_the_end(host: H
 
 
 @pytest.mark.measured
+@pytest.mark.timeout(5400)
 def test_killed_at_any_moment_it_ends_wholly_old_or_wholly_new(host: Host, say: Callable[..., None]) -> None:
     """60 random moments of the whole way; then `resume`, the manager's timer, or `abort`, in turn."""
     if host.user:

@@ -9,7 +9,7 @@ import itertools
 from collections.abc import Iterable, Mapping
 
 from cgroup_preflight.config.model import Setting
-from cgroup_preflight.config.rules import ORDER, TINY, TINY_LIMITS
+from cgroup_preflight.config.rules import ORDER, PIDS_MAX, TINY, TINY_LIMITS
 from cgroup_preflight.core.codes import ABOVE_SLICE, BEYOND_KERNEL, CONCURRENCY, PERCENT_LIMIT, WEIGHT_ALONE, Code
 from cgroup_preflight.core.quantities import INFINITY, Permyriad, Size, format_bytes, format_cpus
 from cgroup_preflight.core.report import Finding, Remedy, Status
@@ -27,8 +27,6 @@ _ABOVE = {
 _PROTECTIONS = ("MemoryMin", "MemoryLow")
 _HARD = ("MemoryMax", "MemoryHigh")
 _WEIGHTS = ("CPUWeight", "IOWeight")
-#: include/linux/threads.h, PID_MAX_LIMIT of 64-bit kernels.
-PIDS_MAX = 1 << 22
 #: Machines for which a percentage is looked at where no host is known: the smallest in bytes and in tasks.
 _SMALL_MEMORY, _SMALL_TASKS = 1 << 30, 1000
 #: Of a page of 4096 bytes, for what is beyond the kernel's counter of pages on any host.
@@ -61,6 +59,9 @@ def plan_findings(plan: Plan, host: HostNumbers | None = None, *, tiny: bool = F
         if isinstance(unit, ServicePlan):
             # The config's own values were judged when it was read.
             found += tiny_findings(unit.unit_settings, host or _NO_HOST, tiny=tiny)
+            every = {item.property: item for item in unit.unit_settings} | dict(own)
+            for setting in unit.unit_settings:
+                found += _beyond_kernel(unit, setting, every)
     seen = {finding.code for finding in found}
     passes = (code.finding(Status.PASS, "plan", text) for code, text in _PASSES.items() if code.code not in seen)
     return (*found, *passes)

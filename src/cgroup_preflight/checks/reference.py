@@ -5,6 +5,7 @@ import importlib
 from cgroup_preflight.checks import CHECKS
 from cgroup_preflight.checks.go import CHECKS as GO_CHECKS
 from cgroup_preflight.checks.page import Page
+from cgroup_preflight.core import codes
 from cgroup_preflight.core.codes import Code, Severity
 from cgroup_preflight.core.records import dataclass
 
@@ -30,6 +31,13 @@ def entry(code: str) -> Entry:
     from cgroup_preflight.checks.pages import PAGES
 
     return {item.code: Entry(code=item, page=page) for item, page in PAGES.items()}[code]
+
+
+def is_known(code: str) -> bool:
+    """Whether the code exists; loads no page."""
+    return any(code in table for _, table in _ROOMS) or any(
+        isinstance(item, Code) and item.code == code for item in vars(codes).values()
+    )
 
 
 def entries() -> tuple[Entry, ...]:

@@ -6,40 +6,43 @@ from collections.abc import Sequence
 #: Command, module, one line of help. Text only: `--help` imports none of them.
 COMMANDS: dict[str, tuple[str, str]] = {
     "init": ("init", "write a commented starter config for the programs in this folder"),
-    "check": ("check", "check this host: cgroup v2, controllers, systemd, and how units can be started"),
+    "check": ("check", "check this host: cgroup v2, controllers, systemd, who starts units"),
     "validate": ("validate", "judge the config and its plan before anything runs"),
-    "plan": ("plan", "compute what follows from the plan: the CPU shares of its services (plan shares)"),
+    "plan": ("plan", "compute the CPU shares of the services (plan shares)"),
     "slices": ("slices", "write the generated slice and drop-in files"),
-    "inspect": ("inspect", "show the build info of a Go binary and what its runtime will do under the limits"),
+    "inspect": ("inspect", "show a Go binary's build info, and what its runtime will do"),
     "inject": ("inject", "put these files into build artifacts, or check that they are in"),
-    "smoke": ("smoke", "run the services under their limits and prove each limit from the kernel's files"),
+    "smoke": ("smoke", "run the services under their limits, and prove each limit"),
     "run": ("run", "check, plan, smoke and inject in order, with one report and verdict"),
     "up": ("up", "run the services side by side under their limits while you develop"),
-    "logs": ("logs", "print what the services write, by slice, from the journal or the files of up"),
+    "logs": ("logs", "print what the services write, by slice"),
     "publish": ("publish", "send a report, or several merged ones, to the pull or merge request"),
     "exporter": ("exporter", "serve the metrics of all slices and units to Prometheus"),
-    "rollout": ("rollout", "change limits of running slices in steps, and take back what does harm"),
-    "guest": ("guest", "build, list and remove images of the built-in VM; run a command or a shell in it"),
-    "diagnose": ("diagnose", "find out which slices and units wait, for what, and because of whom"),
+    "rollout": ("rollout", "change limits of running slices in steps; take back what does harm"),
+    "guest": ("guest", "build, list and remove images of the VM; run a command in it"),
+    "diagnose": ("diagnose", "find out which units wait, for what, and because of whom"),
     "explain": ("explain", "explain a code of the report: what it means, why, and what to do"),
     "snapshot": ("snapshot", "record this host in a file, for a bug report or for check --root"),
+    "completion": ("completion", "print the completion script of bash, zsh or fish"),
     "schema": ("schema", "print the JSON Schema of the config or of the report"),
 }
 
 _USAGE = """\
 usage: cgroup-preflight COMMAND [options]
 
-Proves, before the merge, that cgroup v2 limits set through systemd reach the kernel and take effect.
+Proves, before the merge, that cgroup v2 limits set through systemd reach the
+kernel and take effect.
 
 commands:
 {commands}
 
 options:
-  -h, --help     this text; `cgroup-preflight COMMAND --help` explains one command
+  -h, --help     this text; `cgroup-preflight COMMAND --help` explains a command
   --version      the version
 
-exit status: 0 pass, 1 fail, 2 wrong call or config, 3 unverified (a required check could not run),
-             4 a defect of this tool, 5 report not delivered, 130 and 143 ended by SIGINT and SIGTERM
+exit status: 0 pass, 1 fail, 2 wrong call or config, 3 unverified (a required
+             check could not run), 4 a defect of this tool, 5 report not
+             delivered, 130 and 143 ended by SIGINT and SIGTERM
 
 First run, in the folder of your project:
   cgroup-preflight init     then edit cgroup-preflight.toml

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 
 from cgroup_preflight import __version__
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     # Commands that read no host load none of these, and `check` starts a process only where a fact needs one.
     from cgroup_preflight.checks.base import Context
     from cgroup_preflight.config.model import Config
-    from cgroup_preflight.engines.choice import EngineChoice
-    from cgroup_preflight.host.command import Completed
+    from cgroup_preflight.host.command import CommandRunner, Completed
     from cgroup_preflight.host.delegation import Place
     from cgroup_preflight.host.facts import Facts
+    from cgroup_preflight.host.remote.rounds import AskedFs
     from cgroup_preflight.plan.model import Plan
 
 
@@ -47,7 +47,12 @@ def load_config(path: "Path | None", outside: Sequence[str] = ()) -> "Config":
     from cgroup_preflight.config.load import find, load
 
     folder = options.here()
-    return load(path if path is not None else find(folder), outside)
+    config = load(path if path is not None else find(folder), outside)
+    if config.rules.named:
+        from cgroup_preflight.cli.policy import require_known
+
+        require_known(config)
+    return config
 
 
 def try_config(path: "Path | None", outside: Sequence[str] = ()) -> "Config | None":
@@ -89,12 +94,37 @@ def context(
     """
     facts = _facts(root)
     found = context_of(facts, config, engine, extra, plan=plan)
-    if root or found.engine.name is not None or engine not in ("auto", "cgroupfs"):
+    return found if root else _with_place(found, engine, lambda: _place(facts, cgroup))
+
+
+def context_on(
+    fs: "AskedFs",
+    runner: "CommandRunner",
+    config: "Config | None",
+    engine: str,
+    extra: Sequence[str],
+    plan: "Plan | None",
+) -> "Context":
+    """As `context`, of another machine."""
+    from cgroup_preflight.host.delegation import ask_systemd, read_place
+    from cgroup_preflight.host.gather import gather
+
+    facts = gather(fs, runner)
+    found = context_of(facts, config, engine, extra, plan=plan)
+    return _with_place(
+        found, engine,
+        lambda: read_place(fs, facts, writable=fs.writable, attribute=fs.attribute, ask=ask_systemd(runner)),
+    )  # fmt: skip
+
+
+def _with_place(found: "Context", engine: str, place: "Callable[[], Place | None]") -> "Context":
+    """The context with the engine cgroupfs where nothing else can be used, and where there is a place for it."""
+    if found.engine.name is not None or engine not in ("auto", "cgroupfs"):
         return found
     from cgroup_preflight.core.records import replace
     from cgroup_preflight.engines.choice import choose_engine
 
-    return replace(found, engine=choose_engine(facts, engine, found.required, _place(facts, cgroup)))
+    return replace(found, engine=choose_engine(found.facts, engine, found.required, place()))
 
 
 def manager_context(config: "Config | None", engine: str) -> "Context":
@@ -113,7 +143,7 @@ def context_of(
     wanted = extra or (require.controllers if require else DEFAULT_CONTROLLERS)
     required = tuple(dict.fromkeys((*wanted, *_used(config))))
     choice = choose_engine(facts, engine, required)
-    return Context(facts=facts, engine=choice, required=required, require=require, plan=plan or _plan(config))
+    return Context(facts=facts, engine=choice, required=required, require=require, plan=plan or planned(config))
 
 
 def plan_findings(context: "Context", config: "Config | None") -> tuple[Finding, ...]:
@@ -126,7 +156,8 @@ def plan_findings(context: "Context", config: "Config | None") -> tuple[Finding,
     return judged(context.plan, numbers_of(context.facts), tiny=config.allow_tiny_limits)
 
 
-def _plan(config: "Config | None") -> "Plan | None":
+def planned(config: "Config | None") -> "Plan | None":
+    """The plan of a config, without its programs being read; None without a config."""
     if config is None:
         return None
     from cgroup_preflight.plan.build import build_plan
@@ -185,21 +216,27 @@ def _used(config: "Config | None") -> tuple[str, ...]:
 
 def report(
     started: Started, context: "Context | None", findings: Sequence[Finding], services: Sequence[ServiceResult] = (),
-    *, host: HostSummary | None = None,
+    *, host: HostSummary | None = None, project: str | None = None,
 ) -> Report:  # fmt: skip
-    """The report of a command that began at `started`; `host` is where the services ran, None for this host."""
+    """The report of a command that began at `started`; `host` is where the services ran, None for this host.
+
+    `project` is that of the config, if there is one.
+    """
     return Report(
         tool_version=__version__,
         verdict=verdict_of(findings),
-        host=host or (_host(context.facts, context.engine) if context else None),
+        host=host or (host_summary(context) if context else None),
         findings=tuple(findings),
         services=tuple(services),
         started_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started.wall)),
         duration_seconds=time.monotonic() - started.steady,
+        project=project,
     )
 
 
-def _host(facts: "Facts", choice: "EngineChoice") -> HostSummary:
+def host_summary(context: "Context") -> HostSummary:
+    """What a report says of the machine of a context."""
+    facts, choice = context.facts, context.engine
     from cgroup_preflight.checks.cgroup.hierarchy import hierarchy_name
     from cgroup_preflight.engines.choice import controllers_of
 

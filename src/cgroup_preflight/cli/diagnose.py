@@ -31,6 +31,7 @@ Use it when a service is slow under its limits, or next to others.
     cgroup-preflight diagnose --record readings.jsonl
     cgroup-preflight diagnose readings.jsonl      (on any machine)
     cgroup-preflight diagnose --watch
+    cgroup-preflight diagnose --host web1 --host web2       (over ssh)
 
 Each answer has a code (`explain CGP701`), the numbers it rests on, how sure
 it is, and a value for systemd that would have been enough. "No verdict" says
@@ -60,9 +61,15 @@ class _Input:
 def main(words: list[str]) -> int:
     """The command. Raises UsageError, HostError."""
     started = common.start()
-    args = _parser().parse_args(words)
-    wanted = options.outputs(args.format, args.output)
+    args = arguments().parse_args(words)
+    wanted = options.outputs(args.format, args.output, quiet=args.quiet)
     traces = _checked(args)
+    if args.host:
+        from cgroup_preflight.cli.hosts_diagnose import diagnose_hosts
+
+        report = diagnose_hosts(started, args)
+        options.deliver(report, wanted, verbose=True)
+        return exit_status_of(report.verdict, allow_unverified=args.allow_unverified, exit_zero=args.exit_zero)
     if args.watch:
         return _watch(args)
     file = _recording(args.units)
@@ -85,7 +92,8 @@ def main(words: list[str]) -> int:
     return exit_status_of(report.verdict, allow_unverified=args.allow_unverified, exit_zero=args.exit_zero)
 
 
-def _parser() -> argparse.ArgumentParser:
+def arguments() -> argparse.ArgumentParser:
+    """The options of the command."""
     parser = options.parser("diagnose", _ABOUT)
     parser.add_argument("units", nargs="*", metavar="SLICE|UNIT|FILE",
                         help="whose waiting is judged (default: all); or one file that --record wrote")  # fmt: skip
@@ -104,6 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--watch", action="store_true",
                         help="show a table that is updated until q is pressed; without a terminal, one block of lines each time")  # fmt: skip
+    options.add_hosts(parser)
     options.add_report(parser)
     return parser
 
@@ -117,6 +126,9 @@ def _checked(args: argparse.Namespace) -> "tuple[TraceWord, ...]":
     if args.watch and (args.trace or args.record or args.html or args.format or args.output):
         raise UsageError("it shows a table, and writes no file and reads no trace", where="--watch",
                          remedy=Remedy(title="run diagnose again without --watch"))  # fmt: skip
+    if args.host and (args.trace or args.record or args.html or args.watch):
+        raise UsageError("other hosts are measured and judged, without a trace, a table or a file", where="--host",
+                         remedy=Remedy(title="run diagnose on the host itself for these"))  # fmt: skip
     if not args.trace:
         return ()
     from cgroup_preflight.metrics.traces import parse_word

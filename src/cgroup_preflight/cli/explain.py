@@ -1,5 +1,7 @@
 """`cgroup-preflight explain WORD`: what a check does, what its failure means, what to do, sources."""
 
+import argparse
+
 from cgroup_preflight.checks.reference import Entry, entries, entry, explain, titles
 from cgroup_preflight.cli import options
 from cgroup_preflight.core.errors import UsageError
@@ -26,11 +28,16 @@ Exit status: 0, or 2 if no code is about the word.
 """
 
 
-def main(words: list[str]) -> int:
-    """The command. Raises UsageError for a word that no code is about."""
+def arguments() -> argparse.ArgumentParser:
+    """The options of the command."""
     parser = options.parser("explain", _ABOUT)
     parser.add_argument("word", nargs="?", metavar="WORD", help="a code, a name, a property, a file or a word")
-    word = parser.parse_args(words).word
+    return parser
+
+
+def main(words: list[str]) -> int:
+    """The command. Raises UsageError for a word that no code is about."""
+    word = arguments().parse_args(words).word
     options.write_stdout(titles(entries()) if word is None else _by_code(word) or _answer(word))
     return 0
 

@@ -34,6 +34,7 @@ the same metrics. docs/exporter.md says what each metric means.
     cgroup-preflight exporter
     cgroup-preflight exporter --slice system.slice --listen 10.0.0.5:9753
     cgroup-preflight exporter --once
+    cgroup-preflight exporter --once --host web1 --host web2     (over ssh)
     cgroup-preflight exporter --textfile /var/lib/node_exporter/slices.prom
     cgroup-preflight exporter --write-rules /etc/prometheus/cgroup-preflight
 """
@@ -41,12 +42,16 @@ the same metrics. docs/exporter.md says what each metric means.
 
 def main(words: list[str]) -> int:
     """The command; it ends at SIGINT or SIGTERM. Raises UsageError, HostError."""
-    args = _parser().parse_args(words)
+    args = arguments().parse_args(words)
     if args.write_rules:
         written = write_rules(args.write_rules, force=args.force)
         options.write_stderr("".join(f"wrote {plain(path)}\n" for path in written) or "all files are up to date\n")
         return 0
     interval, depth = _interval(args.interval), _depth(args.depth)
+    if args.host:
+        from cgroup_preflight.cli.hosts_exporter import print_hosts
+
+        return print_hosts(args, depth)
     host, port = _address(args.listen or _LISTEN)
     fs = LiveFs()
     mount = cgroup_mount(fs)
@@ -63,7 +68,8 @@ def main(words: list[str]) -> int:
         readings.close()
 
 
-def _parser() -> argparse.ArgumentParser:
+def arguments() -> argparse.ArgumentParser:
+    """The options of the command."""
     parser = options.parser("exporter", _ABOUT)
     parser.add_argument("--listen", metavar="ADDRESS:PORT", default="",
                         help=f"where to serve (default: {_LISTEN}; with --textfile: nowhere)")  # fmt: skip
@@ -77,6 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--once", action="store_true", help="print the metrics once, or write them to --textfile, and end"
     )
+    options.add_hosts(parser)
     parser.add_argument("--write-rules", metavar="DIR", default="",
                         help="write the alert rules, the dashboard and a unit for the exporter to DIR, and end")  # fmt: skip
     parser.add_argument(

@@ -3,10 +3,12 @@
 import importlib
 import os
 import signal
+import sys
 from collections.abc import Callable
 from types import FrameType
 
 from cgroup_preflight.cli import COMMANDS, options
+from cgroup_preflight.cli.terminal import width_of
 from cgroup_preflight.core.errors import ConfigError, ExitStatus, PreflightError
 from cgroup_preflight.report.escape import plain
 
@@ -87,24 +89,28 @@ def _unknown(word: str) -> int:
 
 
 def _explain(error: PreflightError) -> int:
+    from cgroup_preflight.report.wrap import wrap
+
     # The last lines of a tool or of a console follow, each indented.
     first, *more = str(error).split("\n")
-    _say(plain(first))
-    for line in more:
-        options.write_stderr(plain(f"  {line.strip()}") + "\n")
+    lines = [f"cgroup-preflight: {first}", *(f"  {line.strip()}" for line in more)]
     if isinstance(error, ConfigError):
         for finding in error.findings:
             at = f"{finding.location.file}:{finding.location.line}" if finding.location else error.where
             remedy = finding.remedies[0].title if finding.remedies else ""
-            options.write_stderr(plain(f"  {at}: {finding.message}") + "\n")
-            options.write_stderr(plain(f"      {remedy}") + "\n")
-        return int(error.exit_status)
-    options.write_stderr(plain(f"  next: {error.remedy.title}") + "\n")
-    for command in error.remedy.commands:
-        import shlex
-
-        options.write_stderr(plain(f"        {shlex.join(command)}") + "\n")
+            lines += [f"  {at}: {finding.message}", f"      {remedy}"]
+    else:
+        lines.append(f"  next: {error.remedy.title}")
+        lines += [f"        {_shell(command)}" for command in error.remedy.commands]
+    for line in lines:
+        options.write_stderr(wrap(plain(line), width_of(sys.stderr)) + "\n")
     return int(error.exit_status)
+
+
+def _shell(command: tuple[str, ...]) -> str:
+    import shlex
+
+    return shlex.join(command)
 
 
 def _defect(error: Exception) -> int:

@@ -4,21 +4,24 @@ import argparse
 import datetime as dt
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cgroup_preflight.cli import options
+from cgroup_preflight.cli import guest_import, options
 from cgroup_preflight.cli.guest_run import say
+from cgroup_preflight.config import DEFAULT_DISTRO
 from cgroup_preflight.config.keys import DISTROS, KERNELS, parse_package
 from cgroup_preflight.core.errors import ExitStatus, UsageError
 from cgroup_preflight.core.quantities import QuantityError
 from cgroup_preflight.core.report import Remedy
-from cgroup_preflight.guest import image, tools, uml_kernel
+from cgroup_preflight.guest import image, saved_state, tools, uml_kernel
+from cgroup_preflight.guest.bare import BareGuest
 from cgroup_preflight.guest.contents import contents_in
 from cgroup_preflight.guest.machine import PROGRAMS
 from cgroup_preflight.guest.recipe import BACKPORTS, recipe_for
-from cgroup_preflight.guest.run import DEFAULT_DISTRO, warm_up
+from cgroup_preflight.guest.run import warm_up
+from cgroup_preflight.guest.saved_start import states_for
 from cgroup_preflight.guest.session import Guest
 from cgroup_preflight.guest.spec import BootMode, GuestEngine, GuestSpec
 from cgroup_preflight.report.escape import plain
@@ -36,6 +39,7 @@ look into a guest when a service fails only there.
     cgroup-preflight guest list
     cgroup-preflight guest run --input dist -- /run/preflight/in/dist/user-api
     cgroup-preflight guest shell --input dist
+    cgroup-preflight guest import rootfs.tar --name ubuntu-24.04
     cgroup-preflight guest remove --all
 
 Exit status: `run` and `shell` return that of the command in the guest (`run`: 3
@@ -55,16 +59,31 @@ of a config with these `packages` in [target].
     cgroup-preflight guest build --package redis-server --package nginx
     cgroup-preflight guest build --distro debian-14 --refresh
 """),
+    "import": ("make an image of a root from elsewhere", """
+Use it for a distribution that `guest build` does not know: the export of a
+container (`docker export`), or the tarball of a distribution for the cloud. It
+needs systemd 244 or later, coreutils, util-linux and mount, for x86-64; no
+Python. The archive is unpacked without devices and without a path that leads
+out, booted once, and removed again if it cannot be used.
+
+    docker export CONTAINER > rootfs.tar
+    cgroup-preflight guest import rootfs.tar --name ubuntu-24.04
+    cgroup-preflight guest run --distro ubuntu-24.04 -- systemctl --version
+
+Exit status: 3 if it cannot become a guest, with all that it lacks.
+"""),
     "list": ("list the images in the cache", """
 Use it to see which images exist, for which machine, and how large they are,
 the day of Debian's archive that they were made from, and their systemd and
 kernel. It marks images of another version of cgroup-preflight, which this one
-never uses. The names at the end of a line are the packages of the image.
+never uses. The names at the end of a line are the packages of the image. A
+saved state belongs to the image with whose name its own begins.
 
     cgroup-preflight guest list
 """),
     "remove": ("remove images from the cache", """
-Use it to free disk space. The next run builds a removed image again.
+Use it to free disk space. The next run builds a removed image again. The
+saved states of an image go with it.
 
     cgroup-preflight guest remove debian-12
     cgroup-preflight guest remove --all
@@ -90,8 +109,8 @@ it; 3 after --timeout.
 }  # fmt: skip
 
 
-def main(words: list[str]) -> int:
-    """The command. Raises UsageError, HostError; `run` and `shell` exit with what ran in the guest."""
+def arguments() -> argparse.ArgumentParser:
+    """The options of the command."""
     parser = options.parser("guest", _ABOUT)
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     build = _action(actions, "build", _build)
@@ -99,14 +118,17 @@ def main(words: list[str]) -> int:
     build.add_argument("--install", action="store_true", help="first install missing programs with apt (needs root)")
     build.add_argument("--refresh", action="store_true", help="build it again from Debian's archive as it is now")
     build.add_argument("--quiet", action="store_true", help="do not print the name of the image")
+    imports = _action(actions, "import", guest_import.import_root)
+    imports.add_argument("archive", type=Path, metavar="ROOTFS.tar", help="a tar archive, also with gzip, xz or bzip2")
+    imports.add_argument("--name", required=True, help="the name of the image, as ubuntu-24.04")
     _action(actions, "list", _list)
     remove = _action(actions, "remove", _remove)
-    remove.add_argument("name", nargs="*", help="an image as `guest list` shows it, or a distribution")
+    remove.add_argument("name", nargs="*", help="an image or a saved state as `guest list` shows it, or a distribution")
     remove.add_argument("--all", action="store_true", help="remove all images")
     shell = _action(actions, "shell", _shell)
     run = _action(actions, "run", _run)
     for action in (shell, run):
-        _add_kind(action)
+        _add_kind(action, imported=True)
         action.add_argument("--input", action="append", type=Path, default=[], metavar="PATH",
                             help="a file or folder to copy to /run/preflight/in (read-only)")  # fmt: skip
         action.add_argument("--full", action="store_true", help="start all services of the distribution")
@@ -114,7 +136,12 @@ def main(words: list[str]) -> int:
         "--timeout", type=_seconds, default=600.0, metavar="SECONDS", help="time limit of the command (default: 600)"
     )
     run.add_argument("command", nargs="+", metavar="COMMAND", help="a program and its arguments, after `--`; no shell")
-    args = parser.parse_args(words)
+    return parser
+
+
+def main(words: list[str]) -> int:
+    """The command. Raises UsageError, HostError; `run` and `shell` exit with what ran in the guest."""
+    args = arguments().parse_args(words)
     act: Callable[[argparse.Namespace], int] = args.act
     return act(args)
 
@@ -148,10 +175,15 @@ def _package(text: str) -> str:
         raise argparse.ArgumentTypeError(f"{error}; use {error.hint}") from None
 
 
-def _add_kind(to: argparse.ArgumentParser) -> None:
-    to.add_argument(
-        "--distro", choices=DISTROS, default=DEFAULT_DISTRO, help=f"the distribution (default: {DEFAULT_DISTRO})"
-    )
+def _add_kind(to: argparse.ArgumentParser, *, imported: bool = False) -> None:
+    """The options that say which guest; with `imported` it may also be the name of a root from elsewhere."""
+    if imported:
+        known = f"{', '.join(DISTROS)}, or the name of `guest import`"
+        to.add_argument("--distro", default=DEFAULT_DISTRO, metavar="NAME", help=f"{known} (default: {DEFAULT_DISTRO})")
+    else:
+        to.add_argument(
+            "--distro", choices=DISTROS, default=DEFAULT_DISTRO, help=f"the distribution (default: {DEFAULT_DISTRO})"
+        )
     to.add_argument("--machine", choices=("uml", "qemu"), default="uml", help="user-mode-linux (default) or QEMU")
     to.add_argument("--kernel", choices=KERNELS, default="", help="a newer kernel, from Debian's backports (QEMU)")
     to.add_argument("--package", action="append", type=_package, default=[], metavar="NAME",
@@ -195,6 +227,8 @@ def _list(_args: argparse.Namespace) -> int:
         found = contents_in(home)
         packages = ", ".join(f"{name} {plain(version)}" for name, version in found.packages.items()) if found else ""
         rows.append(f"{home.name}  uml   {_size(home):>5} MB  {packages}{old}")
+    for state in saved_state.list_states(saved_state.states_folder(folder)):
+        rows.append(f"{state.name}  qemu  {state.size >> 20:>5} MB  saved state")
     options.write_stdout("".join(f"{row}\n" for row in rows))
     return ExitStatus.PASS
 
@@ -206,6 +240,8 @@ def _size(home: Path) -> int:
 
 def _is_current(item: image.RootImage) -> bool:
     """Whether this version of the tool would use the image."""
+    if item.bare:
+        return True
     kernels = ("", *KERNELS) if item.distro in BACKPORTS else ("",)
     return item.recipe_name in {
         recipe_for(distro, with_kernel=item.kernel is not None, packages=item.packages, kernel=kernel).name
@@ -230,15 +266,22 @@ def _inside(item: image.RootImage) -> str:
     return f"  {', '.join((day, *versions))}"
 
 
+def _named(word: str, images: Iterable[image.RootImage]) -> set[str]:
+    """The images that a word of the command line names."""
+    return {item.name for item in images if word in (item.name, item.distro)}
+
+
 def _remove(args: argparse.Namespace) -> int:
     folder = image.cache_folder(os.environ)
     images = image.list_images(folder)
     kernels = [home.name for home in uml_kernel.list_homes(folder)]
-    existing = [*(item.name for item in images), *kernels]
+    states = saved_state.list_states(saved_state.states_folder(folder))
+    existing = [*(item.name for item in images), *kernels, *(state.name for state in states)]
     known = {
         word: [
-            *(item.name for item in images if word in (item.name, item.distro)),
+            *(item.name for item in images if item.name in _named(word, images)),
             *(name for name in kernels if name == word),
+            *(state.name for state in states if word == state.name or state.image in _named(word, images)),
         ]
         for word in args.name
     }
@@ -250,20 +293,26 @@ def _remove(args: argparse.Namespace) -> int:
             what, where="guest remove", remedy=Remedy(title=f"images in the cache: {', '.join(existing) or 'none'}")
         )
     for name in dict.fromkeys(names):
-        image.remove(name, folder)
+        if any(state.name == name for state in states):
+            saved_state.remove(name, saved_state.states_folder(folder))
+        else:
+            image.remove(name, folder)
         options.write_stdout(f"removed {name}\n")
     return ExitStatus.PASS
 
 
-def _guest(args: argparse.Namespace) -> Guest:
+def _guest(args: argparse.Namespace) -> Guest | BareGuest:
+    if args.distro not in DISTROS:
+        return guest_import.imported_guest(args, _inputs(args.input))
     engine = GuestEngine(args.machine)
-    inputs = _inputs(args.input)
+    inputs, root = _inputs(args.input), _image(args)
+    states = states_for(engine, "tcg", root, image.cache_folder(os.environ)) if not args.full else None
     spec = GuestSpec(
         engine=engine, distro=args.distro, mode=BootMode.FULL if args.full else BootMode.QUICK,
         cpus=2 if engine is GuestEngine.QEMU else 1, memory_mib=768 if engine is GuestEngine.QEMU else 512,
-        inputs=inputs, boot_timeout=300.0,
+        inputs=inputs, boot_timeout=300.0, states=states,
     )  # fmt: skip
-    return Guest(spec, _image(args))
+    return Guest(spec, root)
 
 
 def _inputs(paths: list[Path]) -> dict[str, Path]:
@@ -303,7 +352,7 @@ def _shell(args: argparse.Namespace) -> int:
 _TURN = 0.03
 
 
-def _attach(guest: Guest) -> int:
+def _attach(guest: Guest | BareGuest) -> int:
     """Runs a shell in `guest` on this terminal (or on pipes) until it ends; its exit status. Raises HostError."""
     import select
     import shutil

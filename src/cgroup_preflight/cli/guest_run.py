@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 
 from cgroup_preflight.checks.base import Context
 from cgroup_preflight.cli import options
-from cgroup_preflight.config.keys import DISTROS
-from cgroup_preflight.config.model import Config
+from cgroup_preflight.cli.progress import Progress
+from cgroup_preflight.config import DEFAULT_DISTRO
 from cgroup_preflight.core.errors import HostError, UsageError
 from cgroup_preflight.core.records import TYPE_CHECKING, dataclass
 from cgroup_preflight.core.report import Finding, HostSummary, Remedy, ServiceResult
@@ -17,6 +17,7 @@ from cgroup_preflight.report.escape import plain
 
 if TYPE_CHECKING:
     # At run time only where a guest is used: in the guest itself each module costs time.
+    from cgroup_preflight.config.model import Config
     from cgroup_preflight.guest.findings import GuestReport, GuestRun
     from cgroup_preflight.guest.run import GuestPackages, GuestTask
 
@@ -46,6 +47,8 @@ class GuestPart:
 
 def add_target(to: argparse.ArgumentParser) -> None:
     """`--target`."""
+    from cgroup_preflight.config.keys import DISTROS  # `check`, which asks where a run would be, starts sooner
+
     to.add_argument("--target", action="append", choices=DISTROS, default=[], metavar="DISTRO",
                     help=f"run in a guest VM with this distribution ({', '.join(DISTROS)}); may be given several times")  # fmt: skip
 
@@ -55,25 +58,24 @@ def add_inside(to: argparse.ArgumentParser) -> None:
     to.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
 
 
-def choose_guests(targets: Sequence[str], engine: str, config: Config, context: Context) -> GuestChoice | None:
-    """The guests to use, None for an engine of this host. Raises UsageError for options that exclude each other."""
+def choose_guests(targets: Sequence[str], engine: str, config: "Config | None", context: Context) -> GuestChoice | None:
+    """The guests to use, None for an engine of this host; `config` is None where there is none. Raises UsageError for options that exclude each other."""
     if targets and engine in ENGINES:
         raise UsageError(f"--target runs in a guest, and --engine {engine} does not", where="--target",
                          remedy=Remedy(title="use only one of the two options"))  # fmt: skip
-    named = tuple(dict.fromkeys(targets)) or ((config.target.distro,) if config.target.distro else ())
+    target = config.target if config is not None else None
+    named = tuple(dict.fromkeys(targets)) or ((target.distro,) if target is not None and target.distro else ())
     # Packages are installed in a guest, never on this machine.
-    wanted = bool(named or config.target.packages)
+    wanted = bool(named or (target is not None and target.packages))
     if engine == GUEST or (engine == "auto" and (wanted or context.engine.name is None)):
-        from cgroup_preflight.guest.run import DEFAULT_DISTRO
-
         fallback = engine == "auto" and not wanted
         return GuestChoice(distros=named or (DEFAULT_DISTRO,), chosen=bool(named), fallback=fallback)
     return None
 
 
 def run_in_guests(
-    choice: GuestChoice | None, config: Config, words: tuple[str, ...], names: tuple[str, ...], host: Sequence[Finding],
-    packages: "GuestPackages | None" = None,
+    choice: GuestChoice | None, config: "Config", words: tuple[str, ...], names: tuple[str, ...], host: Sequence[Finding],
+    progress: Progress, packages: "GuestPackages | None" = None,
 ) -> GuestPart | None:  # fmt: skip
     """The guests' part of the report, None where no guest is to be used. `host` are the findings about this host.
 
@@ -87,7 +89,7 @@ def run_in_guests(
         GuestTask(config=config, words=words, names=names, distro=distro, packages=packages)
         for distro in choice.distros
     ]
-    return try_guests(tasks, choice, host, lambda task: run_task(task, os.environ, say))
+    return try_guests(tasks, choice, host, lambda task: run_task(task, os.environ, lambda text: progress(text, say)))
 
 
 def try_guests(

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from cgroup_preflight.artifacts.model import Limits
 from cgroup_preflight.artifacts.request import artifact_paths, request_of, source_date, with_report
 from cgroup_preflight.artifacts.run import findings_of
 from cgroup_preflight.artifacts.snippets import KINDS, snippet, staging_of
-from cgroup_preflight.cli import common, options
+from cgroup_preflight.cli import common, options, policy
+from cgroup_preflight.cli.terminal import width_of
 from cgroup_preflight.config.keys import parse_prefix
 from cgroup_preflight.config.model import AUTO_PREFIX, Config
 from cgroup_preflight.config.places import allowed
@@ -22,9 +24,10 @@ from cgroup_preflight.core import codes
 from cgroup_preflight.core.errors import ExitStatus, UsageError
 from cgroup_preflight.core.quantities import QuantityError, Size, parse_amount
 from cgroup_preflight.core.records import replace
-from cgroup_preflight.core.report import Finding, Remedy, Report, Status
+from cgroup_preflight.core.report import NO_PASS, Finding, Remedy, Report, Status
 from cgroup_preflight.core.verdict import exit_status_of
 from cgroup_preflight.report.escape import plain
+from cgroup_preflight.report.wrap import wrap
 
 _ABOUT = """\
 Puts the slices, one drop-in for each service and a manifest into build
@@ -54,9 +57,9 @@ _REFUSALS = tuple(
 def main(words: list[str]) -> int:
     """The command. Raises UsageError, ConfigError."""
     started = common.start()
-    parser = _parser()
+    parser = arguments()
     args = parser.parse_args(words)
-    wanted = options.outputs(args.format, args.output)
+    wanted = options.outputs(args.format, args.output, quiet=args.quiet)
     config = common.load_config(args.config, args.allow_outside)
     request = _request(args, config)
     if args.emit:
@@ -67,12 +70,14 @@ def main(words: list[str]) -> int:
         settings = replace(settings, inside=allowed(config))
     findings: list[Finding] = []
     for path in _paths(args.artifact, config):
-        options.progress(f"{'checking' if args.check else 'injecting into'} {path}")
+        if not args.quiet:
+            options.progress(f"{'checking' if args.check else 'injecting into'} {path}")
         findings += findings_of(path, lambda path: _act(path, request, settings, check=args.check))
-    report = common.report(started, None, findings)
+    findings = list(policy.judged(findings, policy.rules_of(config, started)))
+    report = common.report(started, None, findings, project=config.project)
     for item in wanted:
         if item.format == "text":
-            _say(report, item.file, verbose=args.verbose)
+            _say(report, item, verbose=args.verbose)
         else:
             options.deliver(report, (item,), verbose=args.verbose)
     status = exit_status_of(report.verdict, allow_unverified=args.allow_unverified, exit_zero=args.exit_zero)
@@ -80,7 +85,8 @@ def main(words: list[str]) -> int:
     return ExitStatus.USAGE if refused and status is ExitStatus.FAIL else status
 
 
-def _parser() -> argparse.ArgumentParser:
+def arguments() -> argparse.ArgumentParser:
+    """The options of the command."""
     parser = options.parser("inject", _ABOUT)
     parser.add_argument(
         "artifact", nargs="*", metavar="ARTIFACT", help="folders and files (default: inject in [artifacts])"
@@ -171,10 +177,12 @@ def _paths(named: Sequence[str], config: Config) -> Sequence[str]:
     return paths
 
 
-def _say(report: Report, file: str, *, verbose: bool) -> None:
+def _say(report: Report, wanted: options.Rendering, *, verbose: bool) -> None:
     """The findings as text: one line an artifact with its hashes, then what is wrong and what to do."""
     lines = []
     for item in report.findings:
+        if wanted.quiet and item.status not in NO_PASS:
+            continue
         if item.code == codes.ARTIFACT.code or item.status not in (Status.PASS, Status.SKIP) or verbose:
             lines.append(f"{item.status.value:<10} {item.code} {plain(item.subject)}: {plain(item.message)}")
             lines += [plain(line) for line in str(item.evidence.get("diff", "")).splitlines()]
@@ -184,8 +192,8 @@ def _say(report: Report, file: str, *, verbose: bool) -> None:
             lines += [f"          {plain(' '.join(command))}" for command in commands]
         for part in artifact_findings.snippet_files(item):
             lines += ["", f"--- {part.path}", *part.content.splitlines()]
-    text = "\n".join([*lines, ""])
-    if file:
-        options.write_text(Path(file), text)
+    text = "".join(f"{line}\n" for line in lines)
+    if wanted.file:
+        options.write_text(Path(wanted.file), text)
     else:
-        options.write_stdout(text)
+        options.write_stdout(wrap(text, width_of(sys.stdout)))

@@ -11,11 +11,12 @@ from cgroup_preflight.checks.go.base import Subject
 from cgroup_preflight.checks.go.runner import run_go_checks
 from cgroup_preflight.checks.go.subjects import GoTarget, bare_subject, fitted_subject, with_prediction
 from cgroup_preflight.cli import common, options
+from cgroup_preflight.cli.terminal import use_colour
 from cgroup_preflight.config.model import Config
 from cgroup_preflight.core.errors import ExitStatus, UsageError
 from cgroup_preflight.core.limits import Chain, Level
 from cgroup_preflight.core.quantities import QuantityError, parse_quota, parse_size
-from cgroup_preflight.core.report import Finding, Remedy, Status
+from cgroup_preflight.core.report import NO_PASS, Finding, Remedy, Status
 from cgroup_preflight.golang.modinfo import Module
 from cgroup_preflight.golang.program import Binary, read_program
 from cgroup_preflight.plan.build import binary_paths, build_plan
@@ -57,8 +58,8 @@ class _Inspected:
 
 def main(words: list[str]) -> int:
     """The command. Raises UsageError, ConfigError."""
-    args = _parser().parse_args(words)
-    wanted = options.outputs(args.format, args.output)
+    args = arguments().parse_args(words)
+    wanted = options.outputs(args.format, args.output, quiet=args.quiet)
     if any(item.format not in _FORMATS for item in wanted):
         raise UsageError("inspect writes text and json", where="--format", remedy=Remedy(title="use text or json"))
     config = common.try_config(args.config, args.allow_outside)
@@ -66,7 +67,13 @@ def main(words: list[str]) -> int:
     target = GoTarget(cpus=_cpus(args.cpus), machine=args.machine or os.uname().machine, swap=_swap())
     seen = _inspect_all(args.binary, None if limits else config, limits, target)
     for item in wanted:
-        text = as_json(seen) if item.format == "json" else _text(seen, verbose=args.verbose)
+        text = (
+            as_json(seen)
+            if item.format == "json"
+            else _brief(seen)
+            if item.quiet
+            else _text(seen, verbose=args.verbose)
+        )
         if item.file:
             options.write_text(Path(item.file), text)
         else:
@@ -74,7 +81,8 @@ def main(words: list[str]) -> int:
     return _status(seen, allow_unverified=args.allow_unverified, exit_zero=args.exit_zero)
 
 
-def _parser() -> argparse.ArgumentParser:
+def arguments() -> argparse.ArgumentParser:
+    """The options of the command."""
     parser = options.parser("inspect", _ABOUT)
     parser.add_argument("binary", nargs="*", metavar="BINARY", help="program files (default: those of the config)")
     options.add_config(parser)
@@ -191,7 +199,7 @@ def _as_services(path: str, names: set[str], plan: Plan, target: GoTarget) -> li
 def _text(seen: list[_Inspected], *, verbose: bool) -> str:
     from cgroup_preflight.report.build_info import render
 
-    colour = options.use_colour()
+    colour = use_colour()
     return "\n".join(
         render(
             item.path if item.subject.label == item.path else f"{item.subject.label} ({item.path})",
@@ -204,6 +212,14 @@ def _text(seen: list[_Inspected], *, verbose: bool) -> str:
         )
         for item in seen
     )
+
+
+def _brief(seen: list[_Inspected]) -> str:
+    """One line for each finding that is no pass."""
+    from cgroup_preflight.report.text import finding_line
+
+    failed = (finding for item in seen for finding in item.findings if finding.status in NO_PASS)
+    return "".join(f"{line}\n" for finding in failed for line in finding_line(finding, colour=use_colour()))
 
 
 def as_json(seen: list[_Inspected]) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 
 from cgroup_preflight.cli import common, options
+from cgroup_preflight.cli.terminal import use_colour
 from cgroup_preflight.core.errors import ExitStatus, HostError, UsageError
 from cgroup_preflight.core.printable import printable
 from cgroup_preflight.core.reading import Missing, value_or
@@ -42,6 +43,7 @@ Use it to see what happened in one part of the plan, or to watch it.
     cgroup-preflight logs api --follow
     cgroup-preflight logs user-api worker --since "10 minutes ago"
     cgroup-preflight logs system.slice --json | jq .message
+    cgroup-preflight logs --host web1 --host web2 system.slice   (over ssh)
 
 A name is a service or slice of the config, or the unit of another one. Control
 characters in the lines are shown as escapes. With --follow, Ctrl-C ends it.
@@ -56,11 +58,11 @@ _COLOURS = (36, 32, 33, 35, 34)
 _NAME_MAX = 40
 _SINCE_MAX = 100
 #: The first word of what journalctl says of entries that the caller may not read.
-_HINT = "Hint:"
+HINT = "Hint:"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Choice:
+class Choice:
     """What is shown: units for the journal, services of the config for files; `project` is empty without a config."""
 
     units: tuple[str, ...]
@@ -68,8 +70,8 @@ class _Choice:
     project: str = ""
 
 
-def main(words: list[str]) -> int:
-    """The command. Raises UsageError, ConfigError, HostError."""
+def arguments() -> argparse.ArgumentParser:
+    """The options of the command."""
     parser = options.parser("logs", _ABOUT)
     parser.add_argument("names", nargs="*", metavar="SLICE|SERVICE", help="whose lines (default: all of the config)")
     options.add_config(parser)
@@ -77,7 +79,13 @@ def main(words: list[str]) -> int:
     parser.add_argument("--since", metavar="TIME", default="",
                         help="from this time on, as journalctl(1) reads it: \"2026-11-29 15:00\", \"1 hour ago\", today")  # fmt: skip
     parser.add_argument("--json", action="store_true", help="one JSON object for each entry")
-    args = parser.parse_args(words)
+    options.add_hosts(parser)
+    return parser
+
+
+def main(words: list[str]) -> int:
+    """The command. Raises UsageError, ConfigError, HostError."""
+    args = arguments().parse_args(words)
     if len(args.since) > _SINCE_MAX or not args.since.isprintable():
         raise UsageError("it is not a time", where="--since", remedy=Remedy(title='use for example "10 minutes ago"'))
     config = common.try_config(args.config, args.allow_outside)
@@ -86,10 +94,14 @@ def main(words: list[str]) -> int:
         from cgroup_preflight.plan.build import build_plan
 
         plan = build_plan(config)
+    if args.host:
+        from cgroup_preflight.cli.hosts_logs import print_logs
+
+        return print_logs(args, plan)
     runner = LiveRunner()
     slices = slices_in_journal(runner)
-    choice = _choose(args.names, plan, value_or(slices, frozenset()), lambda unit: has_entries(runner, [unit]))
-    show = _Shown(json=args.json, colour=not args.json and options.use_colour(), plan=plan)
+    choice = choose(args.names, plan, value_or(slices, frozenset()), lambda unit: has_entries(runner, [unit]))
+    show = Shown(json=args.json, colour=not args.json and use_colour(), plan=plan)
     files = _files(choice)
     if files and not has_entries(runner, choice.units):
         return _from_files(files, args, show)
@@ -100,9 +112,9 @@ def main(words: list[str]) -> int:
     return _from_journal(runner, choice, args, show)
 
 
-def _choose(
+def choose(
     names: Sequence[str], plan: "Plan | None", in_journal: frozenset[str], has: Callable[[str], bool]
-) -> _Choice:  # fmt: skip
+) -> Choice:  # fmt: skip
     """The units that the names mean, the slices below them included. Raises UsageError for an unknown name.
 
     `in_journal` are slices with entries, and `has` says whether another unit has some.
@@ -119,7 +131,7 @@ def _choose(
         chosen = [*slices, *(item.unit for item in plan.services)]
     units = {unit for name in chosen for unit in (name, *_below(name, {*slices, *in_journal}))}
     services = [item for item in plan.services if units.intersection((item.unit, *item.slices))] if plan else []
-    return _Choice(
+    return Choice(
         units=tuple(sorted({*units, *(item.unit for item in services)})), services=tuple(item.label for item in services),
         project=plan.project if plan else "",
     )  # fmt: skip
@@ -145,11 +157,14 @@ def _below(name: str, slices: Iterable[str]) -> Iterator[str]:
         yield from (item for item in slices if item.endswith(".slice"))
 
 
-class _Shown:
-    """How entries are printed: one line for each line of a message, or one JSON object for each entry."""
+class Shown:
+    """How entries are printed: one line for each line of a message, or one JSON object for each entry.
 
-    def __init__(self, *, json: bool, colour: bool, plan: "Plan | None") -> None:
-        self._json, self._colour = json, colour
+    `host` is the name of another host that they come from.
+    """
+
+    def __init__(self, *, json: bool, colour: bool, plan: "Plan | None", host: str = "") -> None:
+        self._json, self._colour, self._host = json, colour, host
         self._labels = {item.unit: item.label for item in plan.services} if plan else {}
         self._width = max((len(label) for label in self._labels.values()), default=0)
         self._numbers: dict[str, int] = {}
@@ -175,24 +190,26 @@ class _Shown:
 
     def _document(self, name: str, message: str, **more: object) -> str:
         service = name if name in self._labels.values() else None
-        return json.dumps({"service": service, **more, "message": message}) + "\n"
+        host = {"host": self._host} if self._host else {}
+        return json.dumps({**host, "service": service, **more, "message": message}) + "\n"
 
     def _lines(self, name: str, message: str, stamp: str) -> str:
         shown = plain(name[:_NAME_MAX]).ljust(self._width)
+        shown = f"{self._host} {shown}" if self._host else shown
         if self._colour:
             number = self._numbers.setdefault(name, len(self._numbers))
             shown = f"\x1b[{_COLOURS[number % len(_COLOURS)]}m{shown}\x1b[0m"
         return "".join(f"{stamp}{shown} | {plain(line)}\n" for line in message.split("\n"))
 
 
-def _files(choice: _Choice) -> dict[str, str]:
+def _files(choice: Choice) -> dict[str, str]:
     """The log files of `up` by service."""
     folder = log_folder(choice.project)
     paths = {name: os.path.join(folder, f"{name}.log") for name in choice.services}
     return {name: path for name, path in paths.items() if os.path.lexists(path)}
 
 
-def _from_files(files: "dict[str, str]", args: argparse.Namespace, show: _Shown) -> int:
+def _from_files(files: "dict[str, str]", args: argparse.Namespace, show: Shown) -> int:
     if args.since:
         raise UsageError("the files of `up` have no times", where="--since", remedy=Remedy(title="leave it out"))
     try:
@@ -205,12 +222,12 @@ def _from_files(files: "dict[str, str]", args: argparse.Namespace, show: _Shown)
     return ExitStatus.PASS
 
 
-def _from_journal(runner: LiveRunner, choice: _Choice, args: argparse.Namespace, show: _Shown) -> int:
+def _from_journal(runner: LiveRunner, choice: Choice, args: argparse.Namespace, show: Shown) -> int:
     complain: list[str] = []
     process = runner.start(journal_argv(choice.units, follow=args.follow, since=args.since))
-    with closing(lines_of(process, complain)) as lines:
+    with closing(lines_of(process, complain, runner.stop)) as lines:
         count = _print(lines, show.entry, options.write_stdout)
-    said = [line for line in complain if not line.startswith(_HINT)]
+    said = [line for line in complain if not line.startswith(HINT)]
     if process.returncode > 0 and said:
         raise UsageError(f"journalctl: {printable(said[0][:200])}", where="--since" if args.since else "logs",
                          remedy=Remedy(title="journalctl(1) and systemd.time(7) say what it takes"))  # fmt: skip

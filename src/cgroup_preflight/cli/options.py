@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from cgroup_preflight.cli.terminal import use_colour, width_of
 from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.core.records import TYPE_CHECKING, dataclass
 from cgroup_preflight.core.report import Remedy, Report
@@ -19,10 +20,11 @@ _REDIRECT = Remedy(title="redirect stdout to where it can be written")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rendering:
-    """One rendering: a format, and the file it goes to; empty for stdout."""
+    """One rendering: a format, and the file it goes to; empty for stdout. `quiet`: the text has no warnings and tables."""
 
     format: str
     file: str = ""
+    quiet: bool = False
 
 
 def parser(command: str, description: str) -> argparse.ArgumentParser:
@@ -71,12 +73,22 @@ def _path(text: str) -> "Path":
     return Path(text)
 
 
+def add_hosts(to: argparse.ArgumentParser) -> None:
+    """`--host` and `--ssh-config`."""
+    to.add_argument("--host", metavar="[USER@]NAME", action="append", default=[],
+                    help="ask this host over ssh instead of the one this runs on; may be repeated")  # fmt: skip
+    to.add_argument("--ssh-config", metavar="FILE", default="", help="with --host: a configuration for ssh (ssh -F)")
+
+
 def add_report(to: argparse.ArgumentParser, formats: Sequence[str] = tuple(FORMATS)) -> None:
     """`--format`, `--output` and the options of the exit status."""
     to.add_argument("--format", action="append", metavar="FORMAT[=FILE]", default=[],
                     help=f"one of {', '.join(formats)}, to stdout or to FILE; may be repeated: --format text --format json=report.json")  # fmt: skip
     to.add_argument("--output", metavar="FILE", default="", help="write the one --format to FILE instead of stdout")
-    to.add_argument("--verbose", action="store_true", help="also show the checks that passed")
+    detail = to.add_mutually_exclusive_group()
+    detail.add_argument("-v", "--verbose", action="store_true", help="also show the checks that passed")
+    detail.add_argument("-q", "--quiet", action="store_true",
+                        help="show the verdict and what is no pass only, and no progress")  # fmt: skip
     to.add_argument(
         "--allow-unverified", action="store_true", help="exit with 0 instead of 3 where a required check could not run"
     )
@@ -87,7 +99,7 @@ def add_report(to: argparse.ArgumentParser, formats: Sequence[str] = tuple(FORMA
     )
 
 
-def outputs(words: list[str], output: str) -> tuple[Rendering, ...]:
+def outputs(words: list[str], output: str, *, quiet: bool = False) -> tuple[Rendering, ...]:
     """The requested renderings, with text on stdout where no other goes there. Raises UsageError."""
     found = []
     for word in words or ["text"]:
@@ -95,23 +107,28 @@ def outputs(words: list[str], output: str) -> tuple[Rendering, ...]:
         if name not in FORMATS or (separator and not file):
             raise UsageError(f"{word!r} is not a format", where="--format",
                              remedy=Remedy(title=f"use one of {', '.join(FORMATS)}, or FORMAT=FILE"))  # fmt: skip
-        found.append(Rendering(format=name, file=file))
+        found.append(Rendering(format=name, file=file, quiet=quiet))
     if output:
         if len(found) != 1 or found[0].file:
             raise UsageError("--output needs exactly one --format, without =FILE", where="--output",
                              remedy=Remedy(title="use --format FORMAT=FILE for each format"))  # fmt: skip
-        return (Rendering(format=found[0].format, file=output),)
+        return (Rendering(format=found[0].format, file=output, quiet=quiet),)
     bare = [item for item in found if not item.file]
     if len(bare) > 1:
         raise UsageError("two formats cannot both go to stdout", where="--format",
                          remedy=Remedy(title="write all but one to a file: --format FORMAT=FILE"))  # fmt: skip
-    return tuple(found) if bare else (*found, Rendering(format="text"))
+    return tuple(found) if bare else (*found, Rendering(format="text", quiet=quiet))
 
 
-def deliver(report: Report, wanted: tuple[Rendering, ...], *, verbose: bool) -> None:
-    """Renders and writes. Raises UsageError for a file that cannot be written."""
+def deliver(report: Report, wanted: tuple[Rendering, ...], *, verbose: bool, note: str = "") -> None:
+    """Renders and writes; `note` is a paragraph at the end of a text. Raises UsageError for a file that cannot be written."""
     for item in wanted:
         text = _render(report, item, verbose=verbose)
+        if note and item.format == "text" and not item.quiet:
+            from cgroup_preflight.report.escape import plain
+            from cgroup_preflight.report.wrap import wrap
+
+            text += f"\n{wrap(plain(note), None if item.file else width_of(sys.stdout))}\n"
         if item.file:
             write_text(_path(item.file), text)
         else:
@@ -164,23 +181,17 @@ def _discard(stream: "TextIO") -> None:
 def _render(report: Report, item: Rendering, *, verbose: bool) -> str:
     if item.format == "text":
         from cgroup_preflight.report import text
+        from cgroup_preflight.report.wrap import wrap
 
-        return text.render(report, colour=not item.file and use_colour(), verbose=verbose)
+        colour, width = not item.file and use_colour(), None if item.file else width_of(sys.stdout)
+        if item.quiet:
+            return wrap(text.brief(report, colour=colour), width)
+        return wrap(text.render(report, colour=colour, verbose=verbose, width=width), width)
     import importlib
 
     module = importlib.import_module(f"cgroup_preflight.report.{MODULES[item.format]}")
     rendered: str = module.render(report)
     return rendered
-
-
-def use_colour() -> bool:
-    """Whether to use colour: only on a terminal, and not where NO_COLOR is set."""
-    return (
-        sys.stdout is not None
-        and sys.stdout.isatty()
-        and not os.environ.get("NO_COLOR")
-        and os.environ.get("TERM") != "dumb"
-    )
 
 
 def write_text(path: "Path", text: str) -> None:

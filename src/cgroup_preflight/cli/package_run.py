@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable
 
 from cgroup_preflight.checks.base import Context
-from cgroup_preflight.cli import options
+from cgroup_preflight.cli.smoke_run import refuse_packages
 from cgroup_preflight.config.model import Config
 from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.core.records import TYPE_CHECKING, dataclass, replace
@@ -48,6 +48,12 @@ def prepare(args: argparse.Namespace, config: Config, engine: str) -> PackageRun
                          remedy=Remedy(title="name it with --package"))  # fmt: skip
     if args.inside:
         return _inside(args.selection, config) if args.selection else None
+    if args.service:
+        if args.package:
+            raise UsageError("the packages decide which services are tested", where="--package",
+                             remedy=Remedy(title="leave out the names of services"))  # fmt: skip
+        refuse_packages(config, args.service)
+        return None
     if not args.package and not any(item.package for item in config.services):
         return None
     if engine in ENGINES:
@@ -85,8 +91,8 @@ def _inside(text: str, config: Config) -> PackageRun:
 
 def guest_packages(run: PackageRun, plan: Plan) -> "GuestPackages":
     """What the guest gets of the packages, and what its report must say of them."""
-    from cgroup_preflight.guest.overlay import INPUT_DIR
     from cgroup_preflight.guest.run import GuestPackages
+    from cgroup_preflight.guest.words import INPUT_DIR
     from cgroup_preflight.packages.before_boot import require_system
     from cgroup_preflight.packages.findings import contradiction
     from cgroup_preflight.packages.selection import dumped
@@ -124,7 +130,9 @@ def notes(run: PackageRun, config: Config, plan: Plan, *, tested: bool) -> list[
     return [*(package_findings(run.selection, plan, added_units(plan, run.selection)) if tested else ()), *left]
 
 
-def try_packages(run: PackageRun, plan: Plan, context: Context, services: Callable[[], _Tested]) -> _Tested:
+def try_packages(
+    run: PackageRun, plan: Plan, context: Context, services: Callable[[], _Tested], progress: Callable[[str], None]
+) -> _Tested:
     """In a guest: installs the packages, runs the test of the services, and removes the packages.
 
     Raises ConfigError for a limit of the config or of an installed unit that is too small here.
@@ -141,7 +149,7 @@ def try_packages(run: PackageRun, plan: Plan, context: Context, services: Callab
 
     refuse_tiny(plan.every_limit, host_numbers(context.facts), run.config.path, tiny=run.config.allow_tiny_limits)
     door, systemd = local_door({}), value_or(context.facts.systemd_version, 0)
-    engine = Manager(context.engine, door.programs, private_bus(context.engine), uid=0, systemd=systemd)
+    engine = Manager(context.engine, door, private_bus(context.engine, door.manager), uid=0, systemd=systemd)
     folder = "/run/preflight/packages"
     os.makedirs(folder, mode=0o700, exist_ok=True)
     machine = Machine(
@@ -149,7 +157,7 @@ def try_packages(run: PackageRun, plan: Plan, context: Context, services: Callab
         end_test=lambda: end_runs(engine, door),
     )  # fmt: skip
     steps = Steps(door.programs, door.clock, folder, run.config.target.install_timeout)
-    packages = Lifecycle(run.selection, plan, machine, steps, options.progress)
+    packages = Lifecycle(run.selection, plan, machine, steps, progress)
     findings, installed = packages.begin()
     if not installed:
         return findings, ()

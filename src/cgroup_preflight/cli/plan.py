@@ -64,8 +64,8 @@ _OTHERS = "other services"
 _CPUS_MAX = 8192
 
 
-def main(words: list[str]) -> int:
-    """The command. Raises UsageError, ConfigError."""
+def arguments() -> argparse.ArgumentParser:
+    """The options of the command."""
     parser = options.parser("plan", _ABOUT)
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     made = actions.add_parser(
@@ -79,7 +79,12 @@ def main(words: list[str]) -> int:
     made.add_argument("--root", metavar="SNAPSHOT", default="",
                       help="take the siblings and CPUs of a recorded host (a file of `snapshot`)")  # fmt: skip
     made.add_argument("--format", choices=_FORMATS, default="text", help="text (default) or json, to stdout")
-    return _shares(parser.parse_args(words))
+    return parser
+
+
+def main(words: list[str]) -> int:
+    """The command. Raises UsageError, ConfigError."""
+    return _shares(arguments().parse_args(words))
 
 
 def _shares(args: argparse.Namespace) -> int:

@@ -58,7 +58,7 @@ def main(words: list[str]) -> int:
 
 def run(words: list[str], clock: RequestClock) -> int:
     """The command with `clock` for everything that waits. Raises UsageError."""
-    args = _parser().parse_args(words)
+    args = arguments().parse_args(words)
     wanted = _outputs(args)
     from cgroup_preflight.publish import forges
     from cgroup_preflight.publish import receipt as receipts
@@ -155,7 +155,8 @@ def _say(line: str) -> None:
     options.write_stdout(f"{line}\n")
 
 
-def _parser() -> argparse.ArgumentParser:
+def arguments() -> argparse.ArgumentParser:
+    """The options of the command."""
     parser = options.parser("publish", _ABOUT)
     add = parser.add_argument
     add("reports", nargs="*", metavar="REPORT.json", help="JSON reports, or folders of them")

@@ -4,11 +4,11 @@ import argparse
 import json
 import os
 import sys
-import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 
 from cgroup_preflight.cli import common, options
+from cgroup_preflight.cli.rollout_place import Here
 from cgroup_preflight.core import codes
 from cgroup_preflight.core.errors import ExitStatus, HostError, UsageError
 from cgroup_preflight.core.records import TYPE_CHECKING
@@ -19,17 +19,21 @@ from cgroup_preflight.report.escape import plain
 
 if TYPE_CHECKING:
     from cgroup_preflight.checks.base import Context
+    from cgroup_preflight.cli.rollout_place import Place
     from cgroup_preflight.config.model import Config
     from cgroup_preflight.rollout.journal import Journal, Read
     from cgroup_preflight.rollout.prepare import Prepared
     from cgroup_preflight.rollout.session import Host
+
+    Done = tuple[Sequence[Finding], Context | None]
 
 _ABOUT = """\
 Changes the limits of slices on this running host in steps: sets them through
 systemd, reads each one back from the kernel, watches the slice, its neighbours
 and the slices that it is compared with, and goes on or takes everything back.
 At the end the values are persistent. [rollout] in the config has the steps.
-Use it where services must go on while their limits change.
+Use it where services must go on while their limits change. With --host, all of
+this happens on other hosts, over ssh; their journals are kept here.
 
     cgroup-preflight rollout plan       what would change; changes nothing
     cgroup-preflight rollout apply      does it, in steps
@@ -102,23 +106,35 @@ Use it to keep the journals of many hosts in one place. It reads only.
 
 def main(words: list[str]) -> int:
     """The command. Raises UsageError, ConfigError, HostError."""
-    args = _parser().parse_args(words)
+    args = arguments().parse_args(words)
     if args.action == "journal":
         return _journal(args)
+    if args.host and args.action == "plan" and args.snapshot:
+        raise UsageError("a recording is not a host that can be asked", where="--snapshot",
+                         remedy=Remedy(title="leave out --snapshot or --host"))  # fmt: skip
     started = common.start()
-    wanted = options.outputs(args.format, args.output)
+    wanted = options.outputs(args.format, args.output, quiet=args.quiet)
     for item in wanted:
         # Not after minutes of changes, which would end as a wrong call.
         if item.file and not os.path.isdir(os.path.dirname(os.path.abspath(item.file))):
             raise UsageError("the folder of the report does not exist", where=item.file,
                              remedy=Remedy(title="make it, or name another file"))  # fmt: skip
-    findings, context = _DO[args.action](args)
+    if args.host:
+        from cgroup_preflight.cli.rollout_hosts import on_hosts
+
+        if args.action in ("plan", "apply"):
+            # A wrong config is a wrong call, and not the verdict of each host.
+            _config(args)
+        findings, context = on_hosts(args, _DO[args.action])
+    else:
+        findings, context = _DO[args.action](args, Here())
     report = common.report(started, context, findings)
     options.deliver(report, wanted, verbose=True)
     return exit_status_of(report.verdict, allow_unverified=args.allow_unverified, exit_zero=args.exit_zero)
 
 
-def _parser() -> argparse.ArgumentParser:
+def arguments() -> argparse.ArgumentParser:
+    """The options of the command."""
     parser = options.parser("rollout", _ABOUT)
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     for name, (line, about) in _ACTIONS.items():
@@ -141,50 +157,50 @@ def _parser() -> argparse.ArgumentParser:
         if name == "apply":
             action.add_argument("--allow-remote", action="store_true",
                                 help="let [rollout.prometheus] name a server on another machine")  # fmt: skip
+        options.add_hosts(action)
         if name != "journal":
             options.add_report(action)
     return parser
 
 
-def _plan(args: argparse.Namespace) -> "tuple[Sequence[Finding], Context | None]":
+def _plan(args: argparse.Namespace, place: "Place") -> "Done":
     if args.snapshot:
         from cgroup_preflight.cli.rollout_plan import recorded_findings
 
         return recorded_findings(common.load_config(args.config, args.allow_outside), args.snapshot, args.engine), None
-    config, host, context = _opened(args)
+    config = _config(args)
+    host, context = place.open(config, args.engine)
     return _prepared(config, host, context).findings, context
 
 
-def _opened(args: argparse.Namespace) -> "tuple[Config, Host, Context]":
+def _config(args: argparse.Namespace) -> "Config":
     config = common.load_config(args.config, args.allow_outside)
-    from cgroup_preflight.rollout.session import host_of
-
-    context = common.manager_context(config, args.engine)
-    return config, host_of(context.facts, context.engine), context
+    if args.action == "apply" and config.rollout:
+        _check_server(config.rollout.prometheus.url, allow=args.allow_remote)
+    return config
 
 
 def _prepared(config: "Config", host: "Host", context: "Context") -> "Prepared":
     from cgroup_preflight.checks.numbers import host_numbers
     from cgroup_preflight.core.reading import value_or
-    from cgroup_preflight.host.fs import LiveFs
     from cgroup_preflight.rollout.go_limits import live_limits
     from cgroup_preflight.rollout.prepare import prepare
 
     cpus = len(value_or(context.facts.online_cpus, frozenset())) or os.cpu_count() or 1
     return prepare(
         config, host.manager, host_numbers(context.facts), cpus=cpus,
-        live=lambda cgroup: live_limits(LiveFs(), host.mount, cgroup),
+        live=lambda cgroup: live_limits(host.door.files, host.mount, cgroup),
     )  # fmt: skip
 
 
-def _apply(args: argparse.Namespace) -> "tuple[Sequence[Finding], Context | None]":
+def _apply(args: argparse.Namespace, place: "Place") -> "Done":
     from cgroup_preflight.config.model import Rollout
     from cgroup_preflight.rollout import session
 
-    config, host, context = _opened(args)
+    config = _config(args)
     rollout = config.rollout or Rollout()
-    _check_server(rollout.prometheus.url, allow=args.allow_remote)
-    folder = session.state_folder(args.state)
+    host, context = place.open(config, args.engine)
+    folder = place.folder(args.state)
     with session.locked(folder):
         busy = _unfinished(folder, host)
         if busy:
@@ -194,13 +210,16 @@ def _apply(args: argparse.Namespace) -> "tuple[Sequence[Finding], Context | None
         if prepared.refused or not prepared.stages:
             return prepared.findings, context
         for finding in prepared.findings:
-            _say(f"{finding.subject}: {finding.message}")
+            place.say(f"{finding.subject}: {finding.message}")
         _ask(args, f"change these limits in {len(prepared.stages)} steps?")
-        with closing(session.begun(prepared, rollout, host, folder, _say)) as journal:
-            return (*prepared.findings, *_run(journal, host, lambda runner: runner.run())), context
+        place.begin(host, context)
+        with closing(session.begun(prepared, rollout, host, folder, place.say)) as journal:
+            return (*prepared.findings, *_run(journal, host, place, lambda runner: runner.run())), context
 
 
-def _run(journal: "Journal", host: "Host", act: "Callable[..., object]", *, wanted: bool = False) -> Sequence[Finding]:
+def _run(
+    journal: "Journal", host: "Host", place: "Place", act: "Callable[..., object]", *, wanted: bool = False
+) -> Sequence[Finding]:
     """Goes on with a journal, and says what came of it."""
     from cgroup_preflight.rollout import journal as journals
     from cgroup_preflight.rollout.outcome import findings_of
@@ -209,11 +228,11 @@ def _run(journal: "Journal", host: "Host", act: "Callable[..., object]", *, want
     known = journals.Read(records=tuple(journal.records), state=journal.state, size=0, torn=False)
     saved = saved_in(journal.path, known)
     try:
-        act(runner_of(saved, journal, host, _say))
+        act(runner_of(saved, journal, host, place.say))
     except Exception:
         raise
     except BaseException as error:  # noqa: BLE001 - every end but an error is a signal
-        _say(
+        place.say(
             f"ended by a signal; the service manager restores the old values within {saved.config.restore_after:g}s, "
             "unless `cgroup-preflight rollout resume` goes on before"
         )
@@ -244,63 +263,68 @@ def _unfinished(folder: str, host: "Host") -> Sequence[Finding]:
     return ()
 
 
-def _status(args: argparse.Namespace) -> "tuple[Sequence[Finding], Context | None]":
+def _status(args: argparse.Namespace, place: "Place") -> "Done":
     from cgroup_preflight.rollout import session
     from cgroup_preflight.rollout.outcome import findings_of
 
-    path, found = _last(args.state)
-    _say(f"journal: {plain(path)}")
+    path, found = _last(args, place)
+    place.say(f"journal: {plain(path)}")
     try:
-        host, context = _host_of(session.saved_in(path, found).manager)
+        host, context = place.open(None, session.saved_in(path, found).manager)
         return session.present_findings(path, found, host), context
     except HostError as error:
-        _say(f"what is in force now cannot be read: {error.message}")
+        place.say(f"what is in force now cannot be read: {error.message}")
         return findings_of(found.state, found.records), None
 
 
 def _journal(args: argparse.Namespace) -> int:
-    path, found = _last(args.state)
+    place: Place = Here()
+    if args.host:
+        from cgroup_preflight.cli.rollout_hosts import one
+
+        place = one(args)
+    path, found = _last(args, place)
     shown = {"path": path, "torn": found.torn, "records": [dict(record) for record in found.records]}
     options.write_stdout(json.dumps(shown, indent=1, ensure_ascii=True) + "\n")
     return ExitStatus.PASS
 
 
-def _resume(args: argparse.Namespace) -> "tuple[Sequence[Finding], Context | None]":
+def _resume(args: argparse.Namespace, place: "Place") -> "Done":
     from cgroup_preflight.rollout import journal as journals
     from cgroup_preflight.rollout import session
     from cgroup_preflight.rollout.machine import ENDS
     from cgroup_preflight.rollout.outcome import findings_of
 
-    path, found = _last(args.state)
+    path, found = _last(args, place)
     if found.state.phase in ENDS:
         return findings_of(found.state, found.records), None
-    host, context = _host_of(session.saved_in(path, found).manager)
+    host, context = place.open(None, session.saved_in(path, found).manager)
     with session.locked(os.path.dirname(path)), closing(journals.reopen(path)) as journal:
         session.refuse_other(host, journal.records[0]["rollout"])
-        return _run(journal, host, lambda runner: runner.run()), context
+        return _run(journal, host, place, lambda runner: runner.run()), context
 
 
-def _abort(args: argparse.Namespace) -> "tuple[Sequence[Finding], Context | None]":
+def _abort(args: argparse.Namespace, place: "Place") -> "Done":
     from cgroup_preflight.rollout import journal as journals
     from cgroup_preflight.rollout import session
     from cgroup_preflight.rollout.machine import ENDS
 
-    path, found = _last(args.state)
+    path, found = _last(args, place)
     if found.state.phase in ENDS:
         raise UsageError(f"the last rollout is over: {found.state.phase.value}", where=path,
                          remedy=Remedy(title="put the old values into the config, and run `rollout apply`"))  # fmt: skip
     saved = session.saved_in(path, found)
     _ask(args, "take the rollout back?")
-    host, context = _host_of(saved.manager)
+    host, context = place.open(None, saved.manager)
     with session.taking_over(os.path.dirname(path), saved.rollout), closing(journals.reopen(path)) as journal:
         session.refuse_other(host, saved.rollout)
-        return _run(journal, host, lambda runner: runner.abort("rollout abort"), wanted=True), context
+        return _run(journal, host, place, lambda runner: runner.abort("rollout abort"), wanted=True), context
 
 
-def _last(state: str) -> "tuple[str, Read]":
+def _last(args: argparse.Namespace, place: "Place") -> "tuple[str, Read]":
     from cgroup_preflight.rollout import session
 
-    folder = session.state_folder(state)
+    folder = place.folder(args.state)
     found = session.last(folder)
     if found is None:
         raise UsageError(
@@ -309,13 +333,6 @@ def _last(state: str) -> "tuple[str, Read]":
             remedy=Remedy(title="begin one with `rollout apply`, or name its --state"),
         )
     return found
-
-
-def _host_of(engine: str) -> "tuple[Host, Context]":
-    from cgroup_preflight.rollout.session import host_of
-
-    context = common.manager_context(None, engine)
-    return host_of(context.facts, context.engine), context
 
 
 def _check_server(url: str, *, allow: bool) -> None:
@@ -346,16 +363,6 @@ def _ask(args: argparse.Namespace, question: str) -> None:
         raise UsageError(
             "nothing was changed", where=f"rollout {args.action}", remedy=Remedy(title="answer y to go on")
         )
-
-
-def _say(text: str) -> None:
-    """One line about what happens; on a terminal a sample takes the place of the one before."""
-    is_terminal = sys.stderr is not None and sys.stderr.isatty()
-    line = plain(text)
-    if is_terminal:
-        options.write_stderr(f"\r\x1b[K  {line}" if line.startswith("sample ") else f"\r\x1b[K  {line}\n")
-    else:
-        options.write_stderr(f"{time.strftime('%H:%M:%S')} {line}\n")
 
 
 _DO = {"plan": _plan, "apply": _apply, "status": _status, "abort": _abort, "resume": _resume}

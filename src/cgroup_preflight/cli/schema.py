@@ -1,5 +1,6 @@
 """`cgroup-preflight schema`: the JSON Schema of the config or of the report."""
 
+import argparse
 import json
 from pathlib import Path
 
@@ -21,14 +22,19 @@ config names:
 """
 
 
-def main(words: list[str]) -> int:
-    """The command. Raises UsageError for a file that cannot be written."""
+def arguments() -> argparse.ArgumentParser:
+    """The options of the command."""
     parser = options.parser("schema", _ABOUT)
     parser.add_argument(
         "of", nargs="?", choices=("config", "report"), default="config", help="which schema (default: config)"
     )
     parser.add_argument("--output", metavar="FILE", type=Path, help="write to FILE instead of stdout")
-    args = parser.parse_args(words)
+    return parser
+
+
+def main(words: list[str]) -> int:
+    """The command. Raises UsageError for a file that cannot be written."""
+    args = arguments().parse_args(words)
     text = json.dumps(_schema(args.of), indent=2, ensure_ascii=True) + "\n"
     if args.output is not None:
         options.write_text(args.output, text)

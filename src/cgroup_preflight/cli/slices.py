@@ -1,5 +1,6 @@
 """`cgroup-preflight slices`: the generated unit files."""
 
+import argparse
 from pathlib import Path
 
 from cgroup_preflight.checks.plan import plan_findings
@@ -24,12 +25,17 @@ For packages, use `inject`.
 """
 
 
-def main(words: list[str]) -> int:
-    """The command. Raises UsageError, ConfigError."""
+def arguments() -> argparse.ArgumentParser:
+    """The options of the command."""
     parser = options.parser("slices", _ABOUT)
     options.add_config(parser)
     parser.add_argument("--out", metavar="DIR", type=Path, help="the folder to write to")
-    args = parser.parse_args(words)
+    return parser
+
+
+def main(words: list[str]) -> int:
+    """The command. Raises UsageError, ConfigError."""
+    args = arguments().parse_args(words)
     config = common.load_config(args.config, args.allow_outside)
     plan = common.plan_of(config)
     for service in plan.services:

@@ -1,31 +1,37 @@
 """What `smoke` and `run` share: the engine option, the names of services, the run itself."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from cgroup_preflight.checks.base import Context
-from cgroup_preflight.cli import common, guest_run, options
+from cgroup_preflight.cli import common, guest_run
 from cgroup_preflight.config.keys import ENGINES
 from cgroup_preflight.config.model import Config
 from cgroup_preflight.config.tables import nearest
+from cgroup_preflight.core import codes
 from cgroup_preflight.core.errors import UsageError
-from cgroup_preflight.core.records import dataclass, replace
-from cgroup_preflight.core.report import Finding, Remedy, ServiceResult
+from cgroup_preflight.core.records import TYPE_CHECKING, dataclass, replace
+from cgroup_preflight.core.report import Finding, Remedy, ServiceResult, Status
 from cgroup_preflight.plan.build import only
 from cgroup_preflight.plan.model import Plan
+
+if TYPE_CHECKING:
+    from cgroup_preflight.host.door import Door
+    from cgroup_preflight.smoke.elsewhere import Carried
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
     """What is known before anything runs: `guests` are those to use, None for an engine of this host.
 
-    Without guests, the config has the text of the units that this machine has installed.
+    `names` are the services to run, all if empty. Without guests, the config has the text of the units that this machine has installed.
     """
 
     config: Config
     plan: Plan
     context: Context
     guests: guest_run.GuestChoice | None
+    names: tuple[str, ...]
 
 
 def prepare(
@@ -46,7 +52,7 @@ def prepare(
         config = with_installed(config, UnitFolders(), names)
         plan = common.plan_of(config)
         context = replace(context, plan=plan)
-    return Prepared(config=config, plan=plan, context=context, guests=guests)
+    return Prepared(config=config, plan=plan, context=context, guests=guests, names=names)
 
 
 def add_engine(to: argparse.ArgumentParser) -> None:
@@ -57,7 +63,7 @@ def add_engine(to: argparse.ArgumentParser) -> None:
 
 
 def check_names(config: Config, names: list[str]) -> tuple[str, ...]:
-    """The named services. Raises UsageError for one that the config does not have."""
+    """The named services, none where all are named. Raises UsageError for one that the config does not have."""
     known = [item.name for item in config.services]
     for name in names:
         if name not in known:
@@ -66,7 +72,21 @@ def check_names(config: Config, names: list[str]) -> tuple[str, ...]:
     if not known:
         raise UsageError("the config has no services to run", where=config.path,
                          remedy=Remedy(title="add [services.NAME] with binary and slice"))  # fmt: skip
-    return tuple(names)
+    return () if set(names) == set(known) else tuple(dict.fromkeys(names))
+
+
+def left_out(config: Config, names: Sequence[str]) -> tuple[Finding, ...]:
+    """A warning that names the services which a run of `names` did not test; none where it is empty: all were."""
+    others = [item.name for item in config.services if names and item.name not in names]
+    if not others:
+        return ()
+    what = f"{len(others)} service{'s were' if len(others) > 1 else ' was'}"
+    return (
+        codes.SMOKE.finding(
+            Status.WARN, "run", f"{what} left out of this run, so nothing is proven about {', '.join(others)}",
+            Remedy(title="run all services before the merge", commands=(("cgroup-preflight", "run"),)),
+        ),
+    )  # fmt: skip
 
 
 def refuse_packages(config: Config, names: Sequence[str]) -> None:
@@ -93,9 +113,12 @@ def without_run(broken: Sequence[Finding], host: Sequence[Finding]) -> list[Find
 
 
 def try_services(
-    config: Config, plan: Plan, context: Context, names: tuple[str, ...], *, inside: bool = False
-) -> tuple[list[Finding], tuple[ServiceResult, ...]]:
+    config: Config, plan: Plan, context: Context, names: tuple[str, ...], progress: Callable[[str], None],
+    *, inside: bool = False, door: "Door | None" = None, carried: "Carried | None" = None,
+) -> tuple[list[Finding], tuple[ServiceResult, ...]]:  # fmt: skip
     """Findings and results of the smoke run. Where no engine works, no service runs, and a finding says so.
+
+    On the machine behind `door`, with the files `carried` there, if that is another one.
 
     Raises HostError when the manager does not answer, ConfigError for a percentage that is too small here.
     """
@@ -109,7 +132,8 @@ def try_services(
     from cgroup_preflight.smoke.run import smoke
 
     refuse_tiny(plan.every_limit, host_numbers(context.facts), config.path, tiny=config.allow_tiny_limits)
-    result = smoke(config, plan, context.facts, context.engine, names, options.progress, inside=inside)
+    result = smoke(config, plan, context.facts, context.engine, names, progress, inside=inside,
+                   door=door, carried=carried)  # fmt: skip
     return [*go, *result.findings], result.services
 
 

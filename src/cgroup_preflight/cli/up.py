@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from cgroup_preflight.cli import common, guest_run, options
 from cgroup_preflight.cli.smoke_run import add_engine, check_names
+from cgroup_preflight.cli.terminal import use_colour
 from cgroup_preflight.config.model import Config
 from cgroup_preflight.core.errors import ExitStatus, HostError, UsageError
 from cgroup_preflight.core.records import TYPE_CHECKING, replace
@@ -50,7 +51,7 @@ _ENV_FILE, _ENV_MAX = ".env", 1 << 20
 
 def main(words: list[str]) -> int:
     """The command. Raises UsageError, ConfigError, HostError."""
-    args = _parser().parse_args(words)
+    args = arguments().parse_args(words)
     config = common.load_config(args.config, args.allow_outside)
     names = check_names(config, args.service) or tuple(item.name for item in config.services)
     config = replace(config, services=tuple(item for item in config.services if item.name in names))
@@ -79,7 +80,7 @@ def main(words: list[str]) -> int:
 
     request = Request(
         config=config, plan=plan, facts=context.facts, choice=context.engine, variables=variables, builds=todo,
-        restart=args.restart, watch=args.watch, table=args.table, colour=options.use_colour(), inside=args.inside,
+        restart=args.restart, watch=args.watch, table=args.table, colour=use_colour(), inside=args.inside,
     )  # fmt: skip
     output = Output(options.write_stdout)
     try:
@@ -107,7 +108,8 @@ class Output:
             raise KeyboardInterrupt
 
 
-def _parser() -> argparse.ArgumentParser:
+def arguments() -> argparse.ArgumentParser:
+    """The options of the command."""
     parser = options.parser("up", _ABOUT)
     parser.add_argument("service", nargs="*", metavar="SERVICE", help="services to run (default: all)")
     options.add_config(parser)

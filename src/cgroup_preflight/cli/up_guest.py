@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 
 from cgroup_preflight.cli.guest_run import say
+from cgroup_preflight.config import DEFAULT_DISTRO
 from cgroup_preflight.config.model import WITH_PORT, ReadyKind
 from cgroup_preflight.engines.ready import address
 from cgroup_preflight.engines.session import local_door
 from cgroup_preflight.guest.relay import Forward, Listeners
-from cgroup_preflight.guest.run import DEFAULT_DISTRO, GuestTask
+from cgroup_preflight.guest.run import GuestTask
 from cgroup_preflight.guest.up import Handlers, run_up
 from cgroup_preflight.plan.model import ServicePlan
 from cgroup_preflight.up.dotenv import dotenv

@@ -1,7 +1,9 @@
 """`cgroup-preflight validate`: the config and its plan, with nothing run."""
 
+import argparse
+
 from cgroup_preflight.checks.plan import plan_findings
-from cgroup_preflight.cli import common, options
+from cgroup_preflight.cli import common, options, policy
 from cgroup_preflight.core.errors import ConfigError, ExitStatus
 from cgroup_preflight.core.verdict import exit_status_of
 from cgroup_preflight.plan.build import build_plan
@@ -25,20 +27,26 @@ config sets no limit.
 """
 
 
-def main(words: list[str]) -> int:
-    """The command. Raises UsageError."""
-    started = common.start()
+def arguments() -> argparse.ArgumentParser:
+    """The options of the command."""
     parser = options.parser("validate", _ABOUT)
     options.add_config(parser)
     options.add_report(parser)
-    args = parser.parse_args(words)
-    wanted = options.outputs(args.format, args.output)
+    return parser
+
+
+def main(words: list[str]) -> int:
+    """The command. Raises UsageError."""
+    started = common.start()
+    args = arguments().parse_args(words)
+    wanted = options.outputs(args.format, args.output, quiet=args.quiet)
     try:
         config = common.load_config(args.config, args.allow_outside)
     except ConfigError as error:
         options.deliver(common.report(started, None, error.findings), wanted, verbose=args.verbose)
         return ExitStatus.PASS if args.exit_zero else error.exit_status
-    findings = plan_findings(build_plan(config), tiny=config.allow_tiny_limits)
-    report = common.report(started, None, findings)
+    found = plan_findings(build_plan(config), tiny=config.allow_tiny_limits)
+    findings = policy.judged(found, policy.rules_of(config, started))
+    report = common.report(started, None, findings, project=config.project)
     options.deliver(report, wanted, verbose=args.verbose)
     return exit_status_of(report.verdict, allow_unverified=args.allow_unverified, exit_zero=args.exit_zero)

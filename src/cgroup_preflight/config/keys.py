@@ -10,13 +10,13 @@ from cgroup_preflight.config.model import (
     AUTO_PREFIX,
     CONTROLLERS,
     GOMEMLIMIT_RATIO,
-    Policy,
     ReadyKind,
     ReadyTest,
     Smoke,
     Target,
 )
-from cgroup_preflight.config.properties import PERCENT, PROPERTIES, Role
+from cgroup_preflight.config.policy_keys import POLICY_SECTIONS, THRESHOLDS
+from cgroup_preflight.config.properties import PROPERTIES, Role
 from cgroup_preflight.config.rollout_keys import rollout_sections
 from cgroup_preflight.core import quantities as q
 from cgroup_preflight.core.globs import parse as parse_glob
@@ -65,12 +65,22 @@ def parse_unit_name(text: str) -> str:
 
 def parse_slice_name(text: str) -> str:
     """The name of a slice that is not one of systemd's own. Raises QuantityError."""
-    name = parse_unit_name(text)
-    if name.partition("-")[0] in SYSTEMD_SLICES:
+    if text.removesuffix(".slice").partition("-")[0] in SYSTEMD_SLICES:
         raise q.QuantityError(
             f"{text!r} would be in a slice that belongs to systemd", "a name of your own, such as api"
         )
-    return name
+    return parse_unit_name(text)
+
+
+def parse_slice_of_service(text: str) -> str:
+    """The name of a declared slice: one of systemd's own cannot be declared. Raises QuantityError."""
+    if text.removesuffix(".slice").partition("-")[0] in SYSTEMD_SLICES:
+        raise q.QuantityError(
+            f"{text!r} belongs to systemd, and this tool sets no limits there",
+            'a slice of your own, [slices.api] and slice = "api", or remove the line: a service without a slice is '
+            "limited by its own keys alone",
+        )
+    return parse_unit_name(text)
 
 
 def parse_ready(text: str) -> ReadyTest:
@@ -139,10 +149,6 @@ def _ratio(text: str) -> float:
     if not 0 < share <= 1:
         raise q.QuantityError(f"{text!r} is not a share", "a number above 0 and not above 1, such as 0.9")
     return share
-
-
-def _percent(text: str) -> float:
-    return q.parse_permyriad(text).value / 10000
 
 
 def _path(text: str) -> str:
@@ -256,14 +262,6 @@ def _property_keys(section: str) -> tuple[Key, ...]:
     )  # fmt: skip
 
 
-_POLICY_KEYS = (
-    Key(name="headroom_min", kind="string", doc="The least share of MemoryMax that must be free at the peak.",
-        parse=_percent, default=f"{Policy().headroom_min:.0%}", examples=("30%",), schema={"pattern": PERCENT}),
-    Key(name="throttled_max", kind="string", doc="The largest share of CPU periods that may be throttled after the "
-        "start.", parse=_percent, default=f"{Policy().throttled_max:.0%}", examples=("50%",),
-        schema={"pattern": PERCENT}),
-)  # fmt: skip
-
 #: By the path of the table, `*` for a name: `[services.user-api.smoke]` is `services.*.smoke`.
 SECTIONS: Mapping[str, Section] = {
     "project": Section(doc="What this config belongs to.", keys=(
@@ -280,7 +278,7 @@ SECTIONS: Mapping[str, Section] = {
         Key(name="limits", kind="strings", doc="Limits that every service must have, itself or by a slice above it.",
             parse=_one_of(*_LIMITS), examples=(["MemoryMax", "CPUQuota"],), schema={"items": {"enum": list(_LIMITS)}}),
     )),
-    "policy": Section(doc="What a run warns of, for all services.", keys=_POLICY_KEYS),
+    **POLICY_SECTIONS,
     "smoke": Section(doc="How the services are tested.", keys=(
         Key(name="engine", kind="string", doc="Who starts the units; auto takes the best that works.",
             parse=_one_of(*ENGINES), default="auto", schema={"enum": list(ENGINES)}),
@@ -349,7 +347,7 @@ SECTIONS: Mapping[str, Section] = {
             examples=("dist/user-api_1.2.2_amd64.deb",)),
         Key(name="instance", kind="string", doc="The instance of a template (`unit` is NAME@.service).", parse=_instance,
             examples=("blue",)),
-        Key(name="slice", kind="string", doc="The slice it runs in, one of [slices].", parse=parse_unit_name,
+        Key(name="slice", kind="string", doc="The slice it runs in, one of [slices].", parse=parse_slice_of_service,
             examples=("api",)),
         *_property_keys("Service"),
         Key(name="Environment", kind="map", doc="Environment of the service, for its drop-in and for the smoke run.",
@@ -359,7 +357,7 @@ SECTIONS: Mapping[str, Section] = {
         Key(name="gomemlimit_ratio", kind="ratio", doc="GOMEMLIMIT as a share of the memory limit, 0.9 by default.",
             parse=_ratio, default=GOMEMLIMIT_RATIO, examples=(0.9,)),
     )),
-    "services.*.policy": Section(doc="What a run warns of, for this service.", keys=_POLICY_KEYS),
+    "services.*.policy": Section(doc="What a run warns of, for this service.", keys=THRESHOLDS),
     "services.*.smoke": Section(doc="How this service is tested.", keys=(
         Key(name="args", kind="strings", doc="Arguments of the program.", parse=_text, examples=(["--port=8081"],)),
         Key(name="env", kind="map", doc="Environment of the program.", parse=_text, examples=({"LOG_LEVEL": "debug"},)),

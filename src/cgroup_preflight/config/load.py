@@ -84,6 +84,10 @@ def parse(data: bytes, *, shown: str, folder: str, outside: Sequence[str] = ()) 
             codes.MISSING_KEY, (), "the config is empty", "write a starter config: cgroup-preflight init --force"
         )
     config = _build(tables, mistakes, shown, folder, tuple(map(os.path.realpath, outside)))
+    if "policy" in tables or "cgroup-preflight:" in text:
+        from cgroup_preflight.config.policy_table import read_rules  # few configs have any
+
+        config = replace(config, rules=read_rules(tables.get("policy", {}), text, mistakes))
     if mistakes.findings:
         findings = tuple(sorted(mistakes.findings, key=lambda item: item.location.line if item.location else 0))
         count = len(findings)
@@ -210,7 +214,7 @@ def _slices(tables: object, mistakes: Mistakes, path: tuple[str, ...] = ("slices
 
 
 def _policy(table: Mapping[str, Parsed]) -> Policy:
-    return Policy(**{key: item.value for key, item in table.items()})  # type: ignore[arg-type]
+    return Policy(**{key: item.value for key, item in table.items() if key in Policy.__slots__})  # type: ignore[arg-type]
 
 
 def _services(

@@ -5,6 +5,7 @@ import enum
 from cgroup_preflight.config import DEFAULT_CONTROLLERS
 from cgroup_preflight.config.properties import Value
 from cgroup_preflight.config.rollout import Hook, Prometheus, Thresholds
+from cgroup_preflight.core.policy import Rules
 from cgroup_preflight.core.records import TYPE_CHECKING, dataclass
 from cgroup_preflight.core.report import Location
 
@@ -247,6 +248,7 @@ class Config:
     artifacts: Artifacts = Artifacts()
     target: Target = Target()
     policy: Policy = Policy()
+    rules: Rules = Rules()
     outside: tuple[str, ...] = ()
     #: None where the file has no `[rollout]`.
     rollout: Rollout | None = None

@@ -1,5 +1,7 @@
 """Keys that a config cannot have, though they exist elsewhere: what to write instead. Pure, and only for mistakes."""
 
+import re
+
 #: Names of cgroup v1 to those of cgroup v2, where the value stays as it is (systemd.resource-control(5), "Deprecated
 #: options").
 RENAMED = {
@@ -24,6 +26,8 @@ _OTHERS = {
     "RestartSec": "leave it in the unit file: a run never starts a service again",
     "Restart": "leave it in the unit file: a run never starts a service again",
 }
+#: Longest value that is shown again in a hint, characters.
+_VALUE_MAX = 60
 #: Keys of the tables below a service.
 _OF_SMOKE = ("args", "env", "ready", "ready_ca", "duration", "start_timeout", "stop_timeout")
 _OF_POLICY = ("headroom_min", "throttled_max")
@@ -181,17 +185,54 @@ _OF_UNITS = frozenset(
 )
 
 
-def instead_of(section: str, name: str) -> str:
-    """What to write instead of the key `name` in a table of `section`, a key of `SECTIONS`; empty for an unknown one."""
+def renewed(old: str, text: str) -> tuple[str, str] | None:
+    """The name on cgroup v2 of a key of cgroup v1, and its value there; None for a number that systemd ignores.
+
+    Source of the scales: src/basic/cgroup-util.h of systemd 252 (`cgroup_cpu_shares_to_weight`,
+    `cgroup_weight_blkio_to_io`).
+    """
+    if old in RENAMED:
+        return RENAMED[old], text
+    new, scale, default = SCALED[old]
+    if not re.fullmatch(r"[0-9]{1,7}", text, re.ASCII) or int(text) not in scale:
+        return None
+    return new, str(min(max(int(text) * 100 // default, 1), 10000))
+
+
+def _translated(old: str, value: object) -> str:
+    """The line that means the same on cgroup v2; the name alone where the value would be a mistake, too."""
+    new = RENAMED[old] if old in RENAMED else SCALED[old][0]
+    scale = f"; its scale is another one: {SCALED[old][2]} becomes 100" if old in SCALED else ""
+    if isinstance(value, str | int) and not isinstance(value, bool):
+        found = renewed(old, str(value)[:_VALUE_MAX].strip(" "))
+        if found is not None and _is_value(new, found[1]):
+            quoted = found[1] if found[1].isdigit() else f'"{found[1]}"'
+            return f"use {new} = {quoted}, the name on cgroup v2{scale}"
+    return f"use {new}, the name on cgroup v2{scale}"
+
+
+def _is_value(name: str, text: str) -> bool:
+    from cgroup_preflight.config.properties import BY_NAME
+    from cgroup_preflight.core.quantities import QuantityError
+
+    try:
+        BY_NAME[name].parse(text)
+    except QuantityError:
+        return False
+    return True
+
+
+def instead_of(section: str, name: str, value: object = None) -> str:
+    """What to write instead of the key `name` in a table of `section`, a key of `SECTIONS`; empty for an unknown one.
+
+    `value` is what the key has in the file.
+    """
     if section == "services.*" and name in _OF_SMOKE:
         return f"write it into the table [services.NAME.smoke], as smoke.{name} = ..."
     if section == "services.*" and name in _OF_POLICY:
         return f"write it into the table [services.NAME.policy], as policy.{name} = ..."
-    if name in RENAMED and RENAMED[name] not in _OF_UNITS:
-        return f"use {RENAMED[name]}, the name on cgroup v2"
-    if name in SCALED:
-        new, _, default = SCALED[name]
-        return f"use {new}, which has another scale: {default} is the weight 100"
+    if name in SCALED or (name in RENAMED and RENAMED[name] not in _OF_UNITS):
+        return _translated(name, value)
     if name in _OTHERS:
         return _OTHERS[name]
     if name.endswith("Accounting"):

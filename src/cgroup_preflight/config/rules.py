@@ -22,8 +22,12 @@ _SHORTEST = 0.1
 _PORTS = {"http": 80, "https": 443}
 #: One address: a program that listens on all interfaces answers at each of these.
 _SAME = dict.fromkeys(("127.0.0.1", "::1"), "localhost")
-#: Limits that can block the service manager, those of the boot, too.
+#: Limits of memory, those of the boot, too: a small one can block the service manager.
 TINY_LIMITS = ("MemoryMax", "MemoryHigh", "StartupMemoryMax", "StartupMemoryHigh")
+#: The most tasks of a cgroup on 64-bit kernels (include/linux/threads.h, PID_MAX_LIMIT); a larger pids.max is refused.
+PIDS_MAX = 1 << 22
+#: Bytes from which on a memory limit is none: the kernel counts pages in a long (mm/page_counter.c, PAGE_COUNTER_MAX).
+UNCOUNTED = ((1 << 63) - 1) // PAGE * PAGE
 _PERIOD_RANGE = range(1_000, 1_000_001)
 #: None of these amounts may be above a later one.
 ORDER = ("MemoryMin", "MemoryLow", "MemoryHigh", "MemoryMax")
@@ -83,7 +87,23 @@ def _check_settings(path: tuple[str, ...], settings: tuple[Setting, ...], mistak
     if period is not None and period.value not in _PERIOD_RANGE:
         mistakes.add(codes.BAD_VALUE, (*path, "CPUQuotaPeriodSec"),
                      f"CPUQuotaPeriodSec: {period.text!r} is out of range", "use a period from 1ms to 1s")  # fmt: skip
+    _check_range(path, by_name, mistakes)
     _check_order(path, by_name, mistakes)
+
+
+def _check_range(path: tuple[str, ...], by_name: dict[str, Setting], mistakes: Mistakes) -> None:
+    """Values that systemd takes and writes, and that the kernel then refuses or takes as no limit."""
+    tasks = by_name.get("TasksMax")
+    if tasks is not None and isinstance(tasks.value, int) and tasks.value > PIDS_MAX:
+        mistakes.add(codes.BAD_VALUE, (*path, "TasksMax"),
+                     f"TasksMax: {tasks.text} is above {PIDS_MAX}: the kernel refuses it, and no limit is in force",
+                     f"use at most {PIDS_MAX}, or infinity for no limit")  # fmt: skip
+    for name in TINY_LIMITS:
+        value = by_name[name].value if name in by_name else None
+        if isinstance(value, Size) and value.bytes >= UNCOUNTED:
+            mistakes.add(codes.BAD_VALUE, (*path, name),
+                         f"{name}: {by_name[name].text} is more than the kernel counts: it is no limit at all",
+                         "use what the unit may have, or infinity for no limit")  # fmt: skip
 
 
 def _check_unit(service: Service, mistakes: Mistakes) -> None:

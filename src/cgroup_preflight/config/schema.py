@@ -6,8 +6,9 @@ Patterns have no look-around, because Taplo reads names of `patternProperties` w
 
 from collections.abc import Iterable
 
+from cgroup_preflight import ADDRESS
 from cgroup_preflight.config.key import Key
-from cgroup_preflight.config.keys import NAME_MAX, SECTIONS, UNIT_TYPES, parse_name, parse_ready, parse_unit_name
+from cgroup_preflight.config.keys import NAME_MAX, SECTIONS, UNIT_TYPES, parse_name, parse_ready, parse_slice_of_service
 from cgroup_preflight.config.properties import SPAN, Schema
 
 _NAME = "^[A-Za-z0-9][A-Za-z0-9_.]*(-[A-Za-z0-9_.]+)*$"
@@ -24,11 +25,21 @@ def schema() -> Schema:
     tops = {name: _table(name) for name in SECTIONS if "." not in name}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": f"{ADDRESS}/schema/config.json",
         "title": "cgroup-preflight.toml",
         "description": "Slices, services and limits of a project, and how they are proved before the merge.",
         "type": "object",
         "properties": {
             **tops,
+            "policy": _table(
+                "policy",
+                ignore={
+                    "type": "array",
+                    "maxItems": 1000,
+                    "items": _table("policy.ignore"),
+                    "description": "Exceptions, each with a reason.",
+                },
+            ),
             "rollout": _rollout(),
             "slices": _named("slice", "Slices by name, without .slice.", _NOT_IN_SLICE),
             "services": _named("service", "Services by name, without .service.", _NOT_IN_UNIT),
@@ -114,7 +125,7 @@ def _shape(key: Key) -> Schema:
 
 def _text(key: Key) -> Schema:
     """What a text looks like, by the function that reads it."""
-    if key.parse in (parse_name, parse_unit_name):
-        forbidden = _NOT_IN_NAME if key.parse is parse_name else _NOT_IN_UNIT
+    if key.parse in (parse_name, parse_slice_of_service):
+        forbidden = _NOT_IN_NAME if key.parse is parse_name else _NOT_IN_SLICE
         return {"pattern": _NAME, "maxLength": NAME_MAX, "not": {"pattern": forbidden}}
     return {"pattern": _READY} if key.parse is parse_ready else {}

@@ -69,6 +69,8 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f"did you mean {lower[match[0]]}? " if match else ""
 
 
+#: Names that a reader takes in at a glance.
+_SHORT_LIST = 12
 _NEAREST_MAX = 200  # difflib takes the square of the length, and names come from a pull request
 #: A hint that is one number with its unit, not words.
 _ONE_VALUE = re.compile(r"[\d.,]+ ?(%|[A-Za-z]{0,12})", re.ASCII)
@@ -97,7 +99,7 @@ def read_table(section: str, path: Path, table: object, mistakes: Mistakes) -> d
         if f"{section}.{name}" in SECTIONS:
             continue
         if name not in keys:
-            unknown_key(section, (*path, name), [*keys, *_sub_tables(section)], mistakes)
+            unknown_key(section, (*path, name), [*keys, *_sub_tables(section)], mistakes, raw)
             continue
         parsed = _read_value(keys[name], (*path, name), raw, mistakes)
         if parsed is not None:
@@ -116,17 +118,23 @@ def _sub_tables(section: str) -> list[str]:
     ]
 
 
-def unknown_key(section: str, path: Path, known: Iterable[str], mistakes: Mistakes) -> None:
-    """Adds a mistake for the key at `path`, which is not in `known`."""
+def unknown_key(section: str, path: Path, known: Iterable[str], mistakes: Mistakes, value: object = None) -> None:
+    """Adds a mistake for the key at `path`, which is not in `known`; `value` is what it has in the file."""
     from cgroup_preflight.config.other_keys import instead_of, of_the_other_section  # only when there is a mistake
 
     where = f"[{'.'.join(path[:-1])}]" if section else "the file"
     name = path[-1]
-    remedy = instead_of(section, name) or of_the_other_section(section, name)
+    remedy = instead_of(section, name, value) or of_the_other_section(section, name)
     if not remedy:
         names = sorted(known)
-        # The list is long, and the same for each table of the kind.
-        remedy = nearest(name, names) + (mistakes.listed(section, path) or f"allowed: {', '.join(names)}")
+        near = nearest(name, names)
+        # The list is long, and the same for each table of the kind: one near name is more help.
+        listed = (
+            ""
+            if near and len(names) > _SHORT_LIST
+            else mistakes.listed(section, path) or f"allowed: {', '.join(names)}"
+        )
+        remedy = (near + listed).rstrip()
     mistakes.add(codes.UNKNOWN_KEY, path, f"{name[:80]!r} is not a key of {where}", remedy)
 
 

@@ -8,6 +8,8 @@ import re
 import tomllib
 from collections.abc import Iterator
 
+from cgroup_preflight.core.records import dataclass
+
 Path = tuple[str, ...]
 
 #: No key of the config is nested as deeply; a hostile one could be, and would cost the square of its depth.
@@ -38,6 +40,59 @@ def locate(text: str) -> dict[Path, int]:
         for end in range(1, min(len(path), _DEPTH_MAX) + 1):
             lines.setdefault(path[:end], line)
     return lines
+
+
+def locate_each(text: str, path: Path) -> dict[Path, int]:
+    """The line of every `[[path]]` of `text` and of the keys below it; table number N (from 1) is (*path, N)."""
+    lines: dict[Path, int] = {}
+    count, current = 0, tuple[str, ...]()
+    for line, statement in _statements(text):
+        if statement.startswith("["):
+            header = _HEADER.fullmatch(statement)
+            is_one = statement.startswith("[[") and header is not None and _key_path(header[1]) == path
+            count += is_one
+            current = (*path, str(count)) if is_one else ()
+        if current:
+            key = () if statement.startswith("[") else _key_path(_key_text(statement))
+            lines.setdefault((*current, *key)[: len(path) + 2], line)
+    return lines
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comment:
+    """A comment with its `#`: its line, and the line that it is `about` (from 1).
+
+    That is where the statement begins that has it, or that it follows. A comment that stands alone is about the next line
+    that is no comment.
+    """
+
+    text: str
+    line: int
+    about: int
+
+
+def comments(text: str) -> list[Comment]:
+    """Every comment of `text`, in order."""
+    found: list[tuple[str, int, int]] = []
+    line, start, depth, is_empty = 1, 1, 0, True
+    waiting = 0  # comments at the end of `found` that stand alone, each on its line, so far
+    for match in _TOKEN.finditer(text):
+        kind, token = match.lastgroup, match.group()
+        depth += (kind == "open") - (kind == "close")
+        if kind == "comment":
+            found.append((token, line, start))
+            waiting += is_empty
+        elif kind == "newline" and depth <= 0:
+            if is_empty and found and found[-1][1] != line:
+                waiting = 0  # an empty line
+            start, depth, is_empty = line + 1, 0, True
+        elif kind == "newline" or token.strip():
+            is_empty = is_empty and kind == "newline"
+            if not is_empty:
+                found[len(found) - waiting :] = [(*item[:2], start) for item in found[len(found) - waiting :]]
+                waiting = 0
+        line += token.count("\n")
+    return [Comment(text=item, line=at, about=about) for item, at, about in found]
 
 
 def _statements(text: str) -> Iterator[tuple[int, str]]:

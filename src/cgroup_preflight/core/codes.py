@@ -51,6 +51,7 @@ class Code:
 
 
 UNIT_LIMITS = Code("CGP128", "unit-limits")
+HOST = Code("CGP129", "host")
 
 NOT_TOML = Code("CGP201", "not-toml")
 UNKNOWN_KEY = Code("CGP202", "unknown-key")
@@ -71,6 +72,8 @@ NO_MATCH = Code("CGP216", "no-match")
 UNIT_FILE = Code("CGP217", "unit-file")
 PACKAGES = Code("CGP218", "packages")
 CONCURRENCY = Code("CGP219", "concurrency")
+IGNORE_EXPIRED = Code("CGP220", "ignore-expired", Severity.WARNING)
+IGNORE_UNUSED = Code("CGP221", "ignore-unused", Severity.WARNING)
 
 ARTIFACT = Code("CGP301", "artifact")
 TESTED_BINARY = Code("CGP302", "tested-binary")

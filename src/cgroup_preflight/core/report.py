@@ -67,9 +67,36 @@ class Remedy:
     docs: str = ""
 
 
+class By(enum.StrEnum):
+    """What changed a finding: a key of `[policy]`, a comment in the config (also `ignore`), or `--baseline`."""
+
+    IGNORE = "ignore"
+    BASELINE = "baseline"
+    FAIL_ON = "fail_on"
+    WARN_ON = "warn_on"
+    MACHINE_WARNINGS = "machine_warnings"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ruling:
+    """What the policy made of a finding: `was` is the status that the check gave.
+
+    `reason`, `until` (YYYY-MM-DD, may be empty) and `location` are those of an ignore in the config.
+    """
+
+    by: By
+    was: Status
+    reason: str = ""
+    until: str = ""
+    location: Location | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One check's answer about one subject; `evidence` is what was read, not what was concluded."""
+    """One check's answer about one subject; `evidence` is what was read, not what was concluded.
+
+    `policy` is None unless the policy changed the status.
+    """
 
     code: str
     name: str
@@ -79,6 +106,12 @@ class Finding:
     evidence: Evidence = field(default_factory=dict)
     remedies: tuple[Remedy, ...] = ()
     location: Location | None = None
+    policy: Ruling | None = None
+
+    @property
+    def is_waived(self) -> bool:
+        """Whether it does not count, because the config ignores it or the baseline has it."""
+        return self.policy is not None and self.policy.by in (By.IGNORE, By.BASELINE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,7 +193,10 @@ class Origin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """All that one command found; `started_at` is RFC 3339 in UTC. `origin` is set when a CI job publishes it."""
+    """All that one command found; `started_at` is RFC 3339 in UTC. `origin` is set when a CI job publishes it.
+
+    `project` is that of the config, None where the command read no config.
+    """
 
     tool_version: str
     verdict: Verdict
@@ -170,3 +206,4 @@ class Report:
     started_at: str
     duration_seconds: float
     origin: Origin | None = None
+    project: str | None = None

@@ -1,17 +1,17 @@
 """What the programs of systemd answer, and the files that they are given."""
 
-import os
-import time
 from collections.abc import Iterable
-from contextlib import suppress
 
-from cgroup_preflight.core.errors import HostError, UsageError
+from cgroup_preflight.core.errors import HostError
 from cgroup_preflight.core.printable import printable
 from cgroup_preflight.core.reading import Missing, Reading
+from cgroup_preflight.core.records import TYPE_CHECKING
 from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.host.command import Completed
-from cgroup_preflight.host.files import write_file
 from cgroup_preflight.plan.model import UnitFile
+
+if TYPE_CHECKING:
+    from cgroup_preflight.host.door import Files
 
 
 def answered(argv: tuple[str, ...], answer: Reading[Completed]) -> Completed:
@@ -52,22 +52,11 @@ def tar_of(files: Iterable[UnitFile]) -> bytes:
     return buffer.getvalue()
 
 
-def write_units(folder: str, files: Iterable[UnitFile]) -> None:
-    """Writes unit files below a folder. Raises HostError."""
+def write_units(to: "Files", folder: str, files: Iterable[UnitFile]) -> None:
+    """Writes unit files below a folder of a machine. Raises HostError."""
     try:
-        os.makedirs(folder, exist_ok=True)
-        for file in files:
-            path = os.path.join(folder, file.path)
-            os.makedirs(os.path.dirname(path), exist_ok=True)
-            write_file(path, file.content.encode())
-        # By the folder's time the manager notices new files (systemd, lookup_paths_timestamp_hash_same), and the
-        # kernel's own is that of the last tick: files that come right after others would not be there for it.
-        now = time.time_ns()
-        with suppress(PermissionError):
-            os.utime(folder, ns=(now, now))
-    except OSError as error:
-        raise cannot_write(folder, error.strerror or str(error)) from None
-    except UsageError as error:
+        to.write_all(folder, {file.path: file.content.encode() for file in files})
+    except HostError as error:
         raise cannot_write(error.where, error.message) from None
 
 

@@ -9,10 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from cgroup_preflight.core.records import TYPE_CHECKING, dataclass
 
 if TYPE_CHECKING:
-    import subprocess
     from contextlib import AbstractContextManager
     from typing import Protocol
 
+    from cgroup_preflight.host.command import Running
     from cgroup_preflight.plan.model import UnitFile
     from cgroup_preflight.plan.run_unit import RunUnit
 else:
@@ -175,10 +175,10 @@ class Engine(Protocol):
     def log(self, invocation: str, lines: int, pid: int = 0) -> tuple[str, ...]:
         """The last lines that one invocation wrote, or the process `pid` of it; empty where none can be read."""
 
-    def follow(self, invocation: str) -> "subprocess.Popen[bytes]":
+    def follow(self, invocation: str) -> "Running":
         """A running command that prints what one invocation writes, from its beginning. Raises OSError."""
 
-    def end_follow(self, process: "subprocess.Popen[bytes]") -> None:
+    def end_follow(self, process: "Running") -> None:
         """Ends `follow`."""
 
     def write_attribute(self, path: str, text: str) -> None:

@@ -7,21 +7,21 @@ as arguments, several under way at the same time, and answers of any type. It is
 """
 
 import os
-import socket
 import struct
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from typing import BinaryIO
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from cgroup_preflight.core.records import TYPE_CHECKING, dataclass
 from cgroup_preflight.engines.bus_values import padded, text, unit_properties
+from cgroup_preflight.host.manager_line import MANAGER_SOCKET, unix_stream
 
 if TYPE_CHECKING:
     from typing import Protocol
+
+    from cgroup_preflight.host.door import Stream
 else:
     Protocol = object
 
-SOCKET = "/run/systemd/private"
 _MANAGER = ("/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager")
 _PROPERTIES = "org.freedesktop.DBus.Properties"
 _CALL, _ANSWER, _ERROR = 1, 2, 3
@@ -95,13 +95,14 @@ class Connection:
     """The line to the manager: made by the first call, and again by the next one after a failure.
 
     It stays open, because systemd takes several times longer to let somebody in than to answer. As signals come all the
-    time, `seconds` is the limit for all answers to one call.
+    time, `seconds` is the limit for all answers to one call. `connect` makes the line: to systemd's own socket, or to a
+    `systemd-stdio-bridge` on another machine.
     """
 
-    def __init__(self, *, seconds: float = 4 * _SECONDS) -> None:
+    def __init__(self, connect: "Callable[[], Stream] | None" = None, *, seconds: float = 4 * _SECONDS) -> None:
         self._seconds, self._sent = seconds, 0
-        self._line: socket.socket | None = None
-        self._stream: BinaryIO | None = None
+        self._connect = connect or (lambda: unix_stream(MANAGER_SOCKET, _SECONDS))
+        self._line: Stream | None = None
 
     def call(self, calls: Sequence[Call]) -> list[object]:
         """What each call returns (its first value, None for nothing), REFUSED where the manager would not. Raises BusError."""
@@ -117,10 +118,9 @@ class Connection:
 
     def close(self) -> None:
         """Hangs up."""
-        for opened in (self._stream, self._line):
-            if opened is not None:
-                opened.close()
-        self._stream, self._line, self._sent = None, None, 0
+        if self._line is not None:
+            self._line.close()
+        self._line, self._sent = None, 0
 
     def show(self, units: Sequence[str], names: Sequence[str]) -> dict[str, dict[str, str]]:
         """Properties `names` of each unit as `systemctl show` words them; those that its type lacks are left out.
@@ -156,12 +156,9 @@ class Connection:
     def _converse(self, calls: Sequence[Call]) -> list[object]:
         first, self._sent = self._sent, self._sent + len(calls)
         sent = b"".join(_message(one, first + number) for number, one in enumerate(calls, 1))
-        if self._line is None or self._stream is None:
-            self._line = socket.socket(socket.AF_UNIX)
-            self._line.settimeout(_SECONDS)
-            self._line.connect(SOCKET)
-            self._stream = self._line.makefile("rb")
-            self._log_in(self._line, self._stream)
+        if self._line is None:
+            self._line = self._connect()
+            _log_in(self._line)
             while len(sent) < _AT_LEAST:
                 self._sent += 1
                 sent += _message(_NOTHING, self._sent)
@@ -171,13 +168,14 @@ class Connection:
         while len(answers) < len(calls):
             if time.monotonic() > until:
                 raise TimeoutError("systemd did not answer all calls")
-            answers.update(_answer(self._stream, calls, first))
+            answers.update(_answer(self._line, calls, first))
         return [answers[number] for number in range(len(calls))]
 
-    def _log_in(self, line: socket.socket, stream: BinaryIO) -> None:
-        line.sendall(b"\0AUTH EXTERNAL " + str(os.geteuid()).encode().hex().encode() + b"\r\n")
-        if not stream.readline(1024).startswith(b"OK "):
-            raise ValueError("systemd refused the login")
+
+def _log_in(line: "Stream") -> None:
+    line.sendall(b"\0AUTH EXTERNAL " + str(os.geteuid()).encode().hex().encode() + b"\r\n")
+    if not line.readline(1024).startswith(b"OK "):
+        raise ValueError("systemd refused the login")
 
 
 def _worded(value: object) -> str:
@@ -197,7 +195,7 @@ def _path(unit: str) -> str:
     return f"{_MANAGER[0]}/unit/{escaped}"
 
 
-def _answer(stream: BinaryIO, calls: Sequence[Call], first: int) -> Iterator[tuple[int, object]]:
+def _answer(stream: "Stream", calls: Sequence[Call], first: int) -> Iterator[tuple[int, object]]:
     """The next message, if it answers one of `calls`: its place there and its first value, None for nothing.
 
     Signals come unasked on such a line, and answers to what only filled it up. `first` was sent before these calls.

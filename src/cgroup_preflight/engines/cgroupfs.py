@@ -9,7 +9,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -30,6 +29,7 @@ from cgroup_preflight.plan.build import expand
 from cgroup_preflight.plan.cgroup_files import Attribute, attributes, pairs_of, unsupported
 
 if TYPE_CHECKING:
+    from cgroup_preflight.host.command import Running
     from cgroup_preflight.plan.expect import HostNumbers
     from cgroup_preflight.plan.model import UnitFile
 
@@ -316,11 +316,11 @@ class Cgroups:
         """None: there is no journal."""
         return ()
 
-    def follow(self, invocation: str) -> "subprocess.Popen[bytes]":  # noqa: ARG002 - output goes to files
+    def follow(self, invocation: str) -> "Running":  # noqa: ARG002 - output goes to files
         """Raises OSError: there is no journal."""
         raise FileNotFoundError("the engine cgroupfs has no journal")
 
-    def end_follow(self, process: "subprocess.Popen[bytes]") -> None:
+    def end_follow(self, process: "Running") -> None:
         """Nothing to end."""
 
     def settings_of(self, units: Iterable[str], names: Iterable[str]) -> dict[str, dict[str, str]]:  # noqa: ARG002 - the same

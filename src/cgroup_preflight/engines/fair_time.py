@@ -9,7 +9,7 @@ from cgroup_preflight.core.records import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from cgroup_preflight.host.door import Clock
-    from cgroup_preflight.host.fs import LiveFs
+    from cgroup_preflight.host.fs import MachineFs
 
 #: Time passes at most so many times slower: a program that never becomes ready must end, too.
 SLOWEST = 8.0
@@ -22,7 +22,7 @@ _INTERVAL = 0.5
 class FairTime:
     """A clock for programs that all want to run."""
 
-    def __init__(self, files: "LiveFs", clock: "Clock") -> None:
+    def __init__(self, files: "MachineFs", clock: "Clock") -> None:
         self._files, self._clock = files, clock
         self._last = self._measured = clock.monotonic()
         self._idle, self._total, self._cpus = self._ticks()

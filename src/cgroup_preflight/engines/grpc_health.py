@@ -11,9 +11,9 @@ from urllib.parse import urlsplit
 
 from cgroup_preflight.core.records import dataclass
 from cgroup_preflight.engines.hpack import find, literal
+from cgroup_preflight.engines.http_answer import connected
 from cgroup_preflight.engines.time_limit import time_limit
 
-_CONNECT_SECONDS = 0.5
 _ANSWER_SECONDS = 2.0
 _WHOLE_SECONDS = 5.0
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -51,14 +51,13 @@ class Frame:
         return head + self.stream.to_bytes(4, "big") + self.payload
 
 
-def ask(url: str) -> str:
+def ask(url: str, connect: Callable[[str, int], socket.socket] = connected) -> str:
     """Empty when the service at `grpc://HOST:PORT/SERVICE` is SERVING, else what it is instead.
 
     Raises OSError, TooSlow, ValueError (with words) for an answer that is not gRPC.
     """
     parts = urlsplit(url)
-    address = (parts.hostname or "", parts.port or 0)
-    with time_limit(_WHOLE_SECONDS), socket.create_connection(address, timeout=_CONNECT_SECONDS) as line:
+    with time_limit(_WHOLE_SECONDS), connect(parts.hostname or "", parts.port or 0) as line:
         line.settimeout(_ANSWER_SECONDS)
         line.sendall(request(parts.netloc, parts.path.removeprefix("/")))
         with line.makefile("rb") as stream:

@@ -6,7 +6,7 @@ No redirect is followed, no proxy and no password of the job is used: the servic
 import importlib
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from types import ModuleType
 from urllib.parse import SplitResult, urlsplit
@@ -42,10 +42,16 @@ def failure(error: Exception) -> str:
     return _FAILURES.get(type(error), type(error).__name__)
 
 
-class HttpAsker:
-    """Asks HTTP and HTTPS addresses; the certificates of an authority are read once."""
+def connected(host: str, port: int) -> socket.socket:
+    """A connection from this machine. Raises OSError."""
+    return socket.create_connection((host, port), timeout=CONNECT_SECONDS)
 
-    def __init__(self) -> None:
+
+class HttpAsker:
+    """Asks HTTP and HTTPS addresses; the certificates of an authority are read once. `connect` makes connections."""
+
+    def __init__(self, connect: Callable[[str, int], socket.socket] = connected) -> None:
+        self._connect = connect
         self._contexts: dict[str, ssl.SSLContext] = {}
 
     def ask(self, test: ReadyTest) -> str:
@@ -74,7 +80,7 @@ class HttpAsker:
         parts = urlsplit(url)
         client = http_client(tls=test.is_https)
         host, port = host_and_port(parts)
-        with closing(socket.create_connection((host, port), timeout=CONNECT_SECONDS)) as line:
+        with closing(self._connect(host, port)) as line:
             # A service with a small CPU quota needs longer for a handshake than the kernel for a connection.
             line.settimeout(_ANSWER_SECONDS)
             with closing(self._secured(line, host, test.ca) if test.is_https else line) as secured:

@@ -12,7 +12,7 @@ from cgroup_preflight.core.records import dataclass
 from cgroup_preflight.engines.ready import address
 from cgroup_preflight.engines.run_scope import PREFIX
 from cgroup_preflight.host.cgroup import Observer
-from cgroup_preflight.host.fs import LiveFs
+from cgroup_preflight.host.door import Files
 from cgroup_preflight.host.sockets import Listener, UnixListener, parse_listeners, parse_unix_listeners, reached
 
 _TABLES = ("/proc/net/tcp", "/proc/net/tcp6")
@@ -34,7 +34,7 @@ class Answerer:
 class Listeners:
     """The listening sockets of one machine and their owners."""
 
-    def __init__(self, files: LiveFs, observer: Observer) -> None:
+    def __init__(self, files: Files, observer: Observer) -> None:
         self._files = files
         self._observer = observer
         self._known: dict[int, str] = {}
@@ -52,6 +52,10 @@ class Listeners:
         if denied and not other:
             return Answerer(doubt=str(denied))
         return Answerer(other=other or "a program of another user")
+
+    def listens(self, test: ReadyTest) -> bool:
+        """Whether a socket listens at the address of a test, by the kernel's tables."""
+        return bool(self._reached(test)[0])
 
     def holder(self, test: ReadyTest) -> str:
         """The program that listens at an address before any service runs, empty where it cannot be told."""
@@ -76,9 +80,9 @@ class Listeners:
         same = frozenset(item.inode for item in sockets if item.path == test.target)
         if not same and test.target.startswith("/"):
             # The program may have bound another path to the same place: Debian's PostgreSQL one below /var/run, a link.
-            real = os.path.realpath(test.target)
+            real = self._files.real(test.target)
             paths = (item for item in sockets if item.path.startswith("/"))
-            same = frozenset(item.inode for item in paths if os.path.realpath(item.path) == real)
+            same = frozenset(item.inode for item in paths if self._files.real(item.path) == real)
         return same, missing
 
     def _unix_listeners(self) -> tuple[tuple[UnixListener, ...], Missing | None]:

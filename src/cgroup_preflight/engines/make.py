@@ -28,4 +28,4 @@ def make_engine(choice: EngineChoice, facts: "Facts", door: "Door", numbers: "Ho
         return Cgroups(tree, shared, numbers, uid=os.geteuid(), unit_folder=folder)
     from cgroup_preflight.engines.systemd import Manager, private_bus
 
-    return Manager(choice, door.programs, private_bus(choice), uid=uid, systemd=value_or(facts.systemd_version, 0))
+    return Manager(choice, door, private_bus(choice, door.manager), uid=uid, systemd=value_or(facts.systemd_version, 0))

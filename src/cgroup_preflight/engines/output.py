@@ -4,13 +4,16 @@ What was read is freed in place (fallocate(2), FALLOC_FL_PUNCH_HOLE), so the ser
 system cannot do that, the file keeps what was written.
 """
 
-import os
+from cgroup_preflight.core.reading import Known
+from cgroup_preflight.core.records import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cgroup_preflight.host.door import Files
 
 #: Bytes at the end that stay for the report, and how much must be free to give back before it is.
 _KEPT, _PIECE = 1 << 20, 4 << 20
 #: Bytes that may wait to be searched for a ready line: with more, the service waits.
 UNREAD_MAX = 8 << 20
-_KEEP_SIZE, _PUNCH_HOLE = 1, 2
 _BLOCK = 4096
 
 
@@ -21,30 +24,17 @@ class Output:
         self._path = path
         self.freed = 0
 
-    def free(self, reader: int | None) -> int:
-        """Gives back what a `reader` (a descriptor, None: nobody reads) has read; the bytes that it has not read yet."""
-        try:
-            size = os.stat(self._path).st_size
-        except OSError:
-            return 0
-        read = size if reader is None else os.lseek(reader, 0, os.SEEK_CUR)
-        self.free_before(min(read, size - _KEPT))
-        return size - read
+    def free(self, files: "Files", read: int | None) -> int:
+        """Gives back the first `read` bytes (None: nobody reads them); how many are not read yet."""
+        status = files.status(self._path)
+        size = status.value.size if isinstance(status, Known) else 0
+        read = size if read is None else read
+        self.free_before(files, min(read, size - _KEPT))
+        return max(size - read, 0)
 
-    def free_before(self, offset: int) -> None:
+    def free_before(self, files: "Files", offset: int) -> None:
         """Gives back the blocks before `offset`, once there are enough of them."""
         end = offset // _BLOCK * _BLOCK
         if end - self.freed >= _PIECE:
-            self._punch(end)
-
-    def _punch(self, end: int) -> None:
-        import ctypes  # only for a service that writes a lot
-
-        call = ctypes.CDLL(None, use_errno=True).fallocate
-        call.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
-        handle = os.open(self._path, os.O_WRONLY | os.O_CLOEXEC)
-        try:
-            call(handle, _KEEP_SIZE | _PUNCH_HOLE, self.freed, end - self.freed)
-        finally:
-            os.close(handle)
-        self.freed = end
+            files.free(self._path, self.freed, end)
+            self.freed = end

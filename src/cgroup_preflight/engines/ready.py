@@ -4,13 +4,24 @@ import os
 import re
 import socket
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from urllib.parse import urlsplit
 
 from cgroup_preflight.config.model import ReadyKind, ReadyTest
-from cgroup_preflight.core.records import dataclass
-from cgroup_preflight.engines.http_answer import CONNECT_SECONDS, HttpAsker, failure, host_and_port, http_client
+from cgroup_preflight.core.reading import value_or
+from cgroup_preflight.core.records import TYPE_CHECKING, dataclass
+from cgroup_preflight.engines.http_answer import (
+    CONNECT_SECONDS,
+    HttpAsker,
+    connected,
+    failure,
+    host_and_port,
+    http_client,
+)
 from cgroup_preflight.engines.time_limit import TooSlow, time_limit
+
+if TYPE_CHECKING:
+    from cgroup_preflight.host.door import Files
 
 _MATCH_SECONDS = 1.0
 _LINE_MAX = 8192
@@ -74,8 +85,9 @@ class LocalNetwork:
 
     listens = staticmethod(listens)
 
-    def __init__(self) -> None:
-        self._http = HttpAsker()
+    def __init__(self, connect: Callable[[str, int], socket.socket] = connected) -> None:
+        self._connect = connect
+        self._http = HttpAsker(connect)
         self.fetch = self._http.fetch
 
     def ask(self, test: ReadyTest) -> str:
@@ -85,7 +97,7 @@ class LocalNetwork:
         from cgroup_preflight.engines import grpc_health  # few services have it
 
         try:
-            return grpc_health.ask(test.target)
+            return grpc_health.ask(test.target, self._connect)
         except (OSError, TooSlow) as error:
             return failure(error)
         except ValueError as error:
@@ -106,24 +118,53 @@ def _shown(line: bytes) -> str:
     return line[:_LINE_MAX].decode("utf-8", "replace").removesuffix("\r")
 
 
-class LogWatch:
-    """Searches for a pattern in what arrives at a descriptor (a pipe, or a file that grows), and never waits."""
+class PipeSource:
+    """What a running program prints; `handle` is the descriptor to wait on."""
 
-    def __init__(self, handle: int, pattern: str) -> None:
+    def __init__(self, handle: int) -> None:
         self.handle = handle
+        os.set_blocking(handle, False)
+
+    def read(self) -> bytes | None:
+        """What has arrived, empty at the end; None where nothing has."""
+        try:
+            return os.read(self.handle, _READ_MAX)
+        except BlockingIOError:
+            return None
+
+
+class FileSource:
+    """A file that grows; `offset` is how much of it was read. Without a `handle`: nothing can wait for it."""
+
+    handle = -1
+
+    def __init__(self, files: "Files", path: str) -> None:
+        self._files, self._path = files, path
+        self.offset = 0
+
+    def read(self) -> bytes | None:
+        """What came since, empty where nothing did."""
+        data = value_or(self._files.tail(self._path, self.offset, _READ_MAX), b"")
+        self.offset += len(data)
+        return data
+
+
+class LogWatch:
+    """Searches for a pattern in what arrives from a source, and never waits."""
+
+    def __init__(self, source: PipeSource | FileSource, pattern: str) -> None:
+        self.source = source
         self._pattern = re.compile(pattern)
         self._rest = b""
         self._idle = 0
         self.found = False
         self.open = True
         self.too_slow = False
-        os.set_blocking(handle, False)
 
     def read(self) -> None:
         """Reads what has arrived; `open` is false at the end of a pipe, and while a file has nothing more."""
-        try:
-            data = os.read(self.handle, _READ_MAX)
-        except BlockingIOError:
+        data = self.source.read()
+        if data is None:
             return
         self.open = bool(data)
         *lines, self._rest = (self._rest + data).split(b"\n")

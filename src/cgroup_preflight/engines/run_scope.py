@@ -2,17 +2,14 @@
 
 import os
 import re
-import shutil
 import signal
-import tempfile
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 from cgroup_preflight.core import codes
 from cgroup_preflight.core.errors import HostError
-from cgroup_preflight.core.reading import value_or
-from cgroup_preflight.core.records import TYPE_CHECKING
+from cgroup_preflight.core.reading import Missing, value_or
+from cgroup_preflight.core.records import TYPE_CHECKING, dataclass
 from cgroup_preflight.core.report import Finding, Remedy, Status
 from cgroup_preflight.engines.base import Engine
 from cgroup_preflight.engines.hold import wait_until
@@ -21,7 +18,7 @@ from cgroup_preflight.plan.unitfile import run_files
 
 if TYPE_CHECKING:
     from cgroup_preflight.host.door import Clock, Door
-    from cgroup_preflight.host.fs import LiveFs
+    from cgroup_preflight.host.fs import MachineFs
 
 #: Every name of a run begins so.
 PREFIX = "cgpf"
@@ -41,6 +38,15 @@ def new_name() -> str:
     return PREFIX + os.urandom(6).hex()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guarded:
+    """What a guard ends: the run `scope`, its private `folder`, and its unit files in `unit_folder`."""
+
+    scope: str
+    folder: str
+    unit_folder: str
+
+
 class RunScope:
     """A run's slices: `cgroups` by unit; `left` is what still exists after the end, known only then."""
 
@@ -58,7 +64,7 @@ def run_scope(
     Not where it `stays`, because the machine itself ends then. Raises HostError when the engine refuses, or when a run
     that was interrupted leaves something behind.
     """
-    files = tuple(_owned(file, scope, door.files) for file in run_files(plan))
+    files = tuple(_owned(file, scope, door) for file in run_files(plan))
     # Of a drop-in its folder, which belongs to the run, too.
     names = list(dict.fromkeys(file.path.partition("/")[0] for file in files))
     # Root's engine writes a file for each service, too.
@@ -68,25 +74,30 @@ def run_scope(
         run.cgroups = engine.create_slices(files, [item.unit for item in plan.slices])
         yield run
     except BaseException:
-        if not stays and (left := _end(engine, door.clock, scope, names, mount, run)):
+        if not stays and (left := _end(engine, door, scope, names, mount, run)):
             raise _not_gone(engine, scope, left[0]) from None
         raise
     if not stays:
-        run.left = _end(engine, door.clock, scope, names, mount, run)
+        run.left = _end(engine, door, scope, names, mount, run)
 
 
 def _end(
-    engine: Engine, clock: "Clock", scope: str, files: list[str], mount: str, run: RunScope
+    engine: Engine, door: "Door", scope: str, files: list[str], mount: str, run: RunScope
 ) -> tuple[str, ...]:  # fmt: skip
     """Takes the run down; the units, files and cgroups of it that still exist."""
     with _signals_blocked():
-        left = tear_down(engine, clock, scope, files)
-    paths = [os.path.join(engine.unit_folder, name) for name in files]
+        left = tear_down(engine, door.clock, scope, files)
     cgroup = run.cgroups.get(f"{scope}.slice")
-    paths += [f"{mount.rstrip('/')}{cgroup}"] if cgroup else []
+    folder = f"{mount.rstrip('/')}{cgroup}" if cgroup else ""
+
+    def still_there() -> list[str]:
+        names = set(value_or(door.files.names(engine.unit_folder), ()))
+        found = [os.path.join(engine.unit_folder, name) for name in files if name in names]
+        return found + ([folder] if folder and value_or(door.files.exists(folder), default=False) else [])
+
     # systemd removes a cgroup when it learns that it is empty, which may be a moment later.
-    wait_until(clock, lambda: not any(map(os.path.lexists, paths)), _GONE_SECONDS)
-    return (*left, *(path for path in paths if os.path.lexists(path)))
+    wait_until(door.clock, lambda: not still_there(), _GONE_SECONDS)
+    return (*left, *still_there())
 
 
 def cleanup_finding(left: tuple[str, ...]) -> Finding:
@@ -111,12 +122,12 @@ def _not_gone(engine: Engine, scope: str, what: str) -> HostError:
     return HostError(f"{what} still exists after the run", where=f"{scope}.slice", remedy=remedy)
 
 
-def _owned(file: UnitFile, scope: str, files: "LiveFs") -> UnitFile:
+def _owned(file: UnitFile, scope: str, door: "Door") -> UnitFile:
     """The run's own slice names its process, so that a later run can tell a crashed run from a live one."""
     if file.path != f"{scope}.slice":
         return file
-    pid = os.getpid()
-    owner = f"# owner: pid {pid} started {_start_time(files, pid)} namespace {_namespace(files)}\n"
+    pid = door.processes.own()
+    owner = f"# owner: pid {pid} started {start_time(door.files, pid)} namespace {_namespace(door.files)}\n"
     return UnitFile(path=file.path, content=owner + file.content)
 
 
@@ -150,45 +161,35 @@ def clean_leftovers(engine: Engine, door: "Door") -> tuple[str, ...]:
     names = value_or(door.files.names(engine.unit_folder), ())
     for name in names:
         match = _SCOPE.fullmatch(name)
-        if match and _is_orphan(door.files, os.path.join(engine.unit_folder, name)):
+        if match and _is_orphan(door, os.path.join(engine.unit_folder, name)):
             scope = match[1]
             with _signals_blocked():
                 left = tear_down(engine, door.clock, scope, [item for item in names if item.startswith(f"{scope}-")])
-                _remove_folders(scope)
+                door.files.remove_private(f"{scope}-")
             if left:
                 raise _not_gone(engine, scope, left[0])
             cleaned.append(scope)
     return tuple(cleaned)
 
 
-def _remove_folders(scope: str) -> None:
-    """Removes a run's folders for the output of units; a folder of another user stays."""
-    top = tempfile.gettempdir()
-    for name in os.listdir(top):
-        path = os.path.join(top, name)
-        if name.startswith(f"{scope}-") and os.lstat(path).st_uid == os.geteuid():
-            shutil.rmtree(path, ignore_errors=True)
-
-
-def _is_orphan(files: "LiveFs", path: str) -> bool:
+def _is_orphan(door: "Door", path: str) -> bool:
     """Whether the run behind this slice file has ended; a run of another PID namespace counts as live for two hours."""
-    try:
-        age = time.time() - os.stat(path).st_mtime
-    except OSError:
+    status = door.files.status(path)
+    if isinstance(status, Missing):
         return False
-    owner = _OWNER.match(value_or(files.read(path), ""))
-    if owner is None or owner[3] != _namespace(files):
-        return age > _FOREIGN_AGE_SECONDS
-    return _start_time(files, int(owner[1])) != owner[2]
+    owner = _OWNER.match(value_or(door.files.read(path), ""))
+    if owner is None or owner[3] != _namespace(door.files):
+        return door.clock.wall() - status.value.time > _FOREIGN_AGE_SECONDS
+    return start_time(door.files, int(owner[1])) != owner[2]
 
 
-def _start_time(files: "LiveFs", pid: int) -> str:
+def start_time(files: "MachineFs", pid: int) -> str:
     """Field 22 of /proc/PID/stat: with the number it names a process for good; empty when the process has ended."""
     words = value_or(files.data(f"/proc/{pid}/stat"), b"").rpartition(b")")[2].split()
     return words[19].decode() if len(words) > 19 else ""
 
 
-def _namespace(files: "LiveFs") -> str:
+def _namespace(files: "MachineFs") -> str:
     return re.sub(r"\D", "", value_or(files.link("/proc/self/ns/pid"), "")) or "0"
 
 

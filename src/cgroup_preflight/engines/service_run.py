@@ -10,9 +10,8 @@ from cgroup_preflight.engines.ready import LogWatch, Readiness
 from cgroup_preflight.plan.model import ServicePlan
 
 if TYPE_CHECKING:
-    import subprocess
-
     from cgroup_preflight.host.cgroup import Counters
+    from cgroup_preflight.host.command import Running
 
 #: When to look for a ready line in the journal first: most services write to their output, and in less time.
 JOURNAL_SECONDS = 2.0
@@ -52,7 +51,7 @@ class ServiceRun:
         self.ready_stat: Mapping[str, int] = {}
         self.watch: LogWatch | None = None
         self.journal_after = JOURNAL_SECONDS
-        self.follower: subprocess.Popen[bytes] | None = None
+        self.follower: Running | None = None
 
     @property
     def blocked(self) -> bool:

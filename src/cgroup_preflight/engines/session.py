@@ -1,7 +1,6 @@
 """Services from start to stop: starts them, waits until they are ready, stops them. Proves nothing."""
 
 import math
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from cgroup_preflight.config.model import WITH_PORT, ReadyKind
@@ -11,13 +10,14 @@ from cgroup_preflight.engines.fair_time import FairTime
 from cgroup_preflight.engines.hold import gate_process, open_gate, wait_until
 from cgroup_preflight.engines.listeners import Listeners
 from cgroup_preflight.engines.output import UNREAD_MAX
-from cgroup_preflight.engines.ready import LocalNetwork, LogWatch, Readiness, matches
+from cgroup_preflight.engines.ready import FileSource, LocalNetwork, LogWatch, PipeSource, Readiness, matches
 from cgroup_preflight.engines.service_run import ServiceRun
 from cgroup_preflight.engines.stopping import KILL_SECONDS, Stopper
 from cgroup_preflight.host.cgroup import Observer
 from cgroup_preflight.host.command import LiveRunner
-from cgroup_preflight.host.door import Clock, Door, Processes
-from cgroup_preflight.host.fs import LiveFs
+from cgroup_preflight.host.door import Door
+from cgroup_preflight.host.local import LocalClock, LocalFiles, LocalProcesses
+from cgroup_preflight.host.manager_line import LocalManager
 
 _GATE_SECONDS = 20.0
 #: What each service adds to the time in which all of them must be at their gates.
@@ -51,8 +51,9 @@ ENDED_FIRST = "it ended before it was ready"
 def local_door(environment: Mapping[str, str]) -> Door:
     """The machine that this program runs on; its programs get `environment` in addition to the usual variables."""
     return Door(
-        files=LiveFs(), processes=Processes(), programs=LiveRunner(environment), clock=Clock(), network=LocalNetwork()
-    )
+        files=LocalFiles(), processes=LocalProcesses(), programs=LiveRunner(environment), clock=LocalClock(),
+        network=LocalNetwork(), manager=LocalManager(),
+    )  # fmt: skip
 
 
 class Session:
@@ -89,7 +90,7 @@ class Session:
             if run.launch.own is not None and not run.cgroup:
                 run.unmet = self._engine.unmet(run.service.unit)
             if run.service.smoke.ready.kind is ReadyKind.LOG:
-                run.watch = LogWatch(self._open_log(run), run.service.smoke.ready.target)
+                run.watch = LogWatch(self._log_source(run), run.service.smoke.ready.target)
 
     def bring_up(self, runs: Sequence[ServiceRun]) -> None:
         """Starts the programs, a few at a time; returns when each is ready, has ended, or its start_timeout is over.
@@ -115,8 +116,10 @@ class Session:
             waiting = [run for run in waiting if run.readiness is None]
             if waiting and not (todo and self._room(run.released_at for run in waiting)):
                 handles = [run.handle for run in waiting if run.alive]
-                handles += [run.watch.handle for run in waiting if run.watch is not None and run.watch.open]
-                self._door.processes.wait(handles, _READY_PAUSE)
+                sources = [run.watch.source.handle for run in waiting if run.watch is not None and run.watch.open]
+                # A file with more to read cannot be waited for.
+                pause = 0.0 if -1 in sources else _READY_PAUSE
+                self._door.processes.wait(handles, pause, [source for source in sources if source >= 0])
 
     def _room(self, begun: Iterable[float]) -> int:
         """How many more services may start or stop now; `begun` is when the others did."""
@@ -216,8 +219,6 @@ class Session:
             run.handle = -1
         if run.follower is not None:
             self._engine.end_follow(run.follower)
-        elif run.watch is not None:
-            os.close(run.watch.handle)
         run.watch = run.follower = None
 
     def _poll(self, runs: Iterable[ServiceRun], done: Callable[[ServiceRun], bool], seconds: float) -> None:
@@ -238,19 +239,20 @@ class Session:
             self._clock.sleep(max(pause, 2 * (self._clock.monotonic() - asked)))
             pause = min(pause * 2, _POLL_MAX)
 
-    def _open_log(self, run: ServiceRun) -> int:
+    def _log_source(self, run: ServiceRun) -> PipeSource | FileSource:
         if run.launch.output:
-            return os.open(run.launch.output, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            return FileSource(self._door.files, run.launch.output)
         run.follower = self._engine.follow(run.invocation)
         assert run.follower.stdout is not None
-        return run.follower.stdout.fileno()
+        return PipeSource(run.follower.stdout.fileno())
 
     def _bound_output(self, runs: Iterable[ServiceRun]) -> None:
         """Keeps the files of output small; one whose ready line is still searched for waits while much is unread."""
         for run in runs:
             if run.output is not None:
                 searches = run.watch is not None and run.readiness is None and not run.watch.found
-                unread = run.output.free(run.watch.handle if run.watch is not None and searches else None)
+                source = run.watch.source if run.watch is not None and searches else None
+                unread = run.output.free(self._door.files, source.offset if isinstance(source, FileSource) else None)
                 self._freeze(run, frozen=unread > UNREAD_MAX)
 
     def _freeze(self, run: ServiceRun, *, frozen: bool) -> None:

@@ -5,15 +5,13 @@ Only this module, `shown`, `bus` and `command_lines` know systemctl's words (org
 
 import os
 import re
-import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 
 from cgroup_preflight.core.errors import HostError
-from cgroup_preflight.core.reading import Missing
+from cgroup_preflight.core.reading import Missing, value_or
 from cgroup_preflight.core.records import TYPE_CHECKING
 from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.engines import bus
@@ -24,16 +22,20 @@ from cgroup_preflight.engines.choice import EngineChoice
 from cgroup_preflight.engines.shown import mark, unit_state
 from cgroup_preflight.engines.unit_file import drop_in, fits, gate_drop_in, unit_file
 from cgroup_preflight.engines.unit_words import refusal, unmet
-from cgroup_preflight.host.command import Completed, LiveRunner, stop
+from cgroup_preflight.host.command import Completed, Running
 from cgroup_preflight.host.systemd import parse_unit_show
 from cgroup_preflight.plan.model import UnitFile
 
 if TYPE_CHECKING:
     from cgroup_preflight.engines.bus import Bus
+    from cgroup_preflight.host.door import Door
+    from cgroup_preflight.host.door import Manager as ManagerLine
 
 #: A manager that starts many units on a slow machine has let systemctl wait for more than half a minute.
 _TIMEOUT = 90.0
 _PARALLEL = 8
+#: Where the `sleep` of the gates is; in the last of them on NixOS.
+_SLEEP = ("/usr/bin/sleep", "/bin/sleep", "/run/current-system/sw/bin/sleep")
 #: Starting a slice takes the kernel milliseconds: if it takes longer, `systemctl` waits and says why.
 _SLICE_PAUSES = (0.005, 0.01, 0.02, 0.05, 0.1)
 
@@ -43,10 +45,11 @@ def bus_environment(choice: EngineChoice, uid: int) -> dict[str, str]:
     return {"XDG_RUNTIME_DIR": f"/run/user/{uid}"} if choice.name == "user" else {}
 
 
-def private_bus(choice: EngineChoice) -> "Bus | None":
+def private_bus(choice: EngineChoice, manager: "ManagerLine | None") -> "Bus | None":
     """Systemd's own socket, which spares root a process for each question to the system manager."""
-    usable = choice.name == "systemd" and not choice.sudo and os.geteuid() == 0 and os.path.exists(bus.SOCKET)
-    return bus.Connection() if usable else None
+    if choice.name != "systemd" or choice.sudo or manager is None or not manager.usable():
+        return None
+    return bus.Connection(manager.connect)
 
 
 class Manager:
@@ -56,18 +59,19 @@ class Manager:
     has_journal = True
 
     def __init__(
-        self, choice: EngineChoice, programs: LiveRunner, private_bus: "Bus | None", *, uid: int, systemd: int,
+        self, choice: EngineChoice, door: "Door", private_bus: "Bus | None", *, uid: int, systemd: int,
         machine_folder: str = "/run",
     ) -> None:  # fmt: skip
         self.name = choice.name or ""
         self.user = choice.name == "user"
         self._version = systemd
-        self._programs = programs
+        self._programs, self._files, self._clock = door.programs, door.files, door.clock
         self._sudo = choice.sudo
         self._prefix = ("sudo", "-n") if choice.sudo else ()
         self._bus = private_bus
         self.unit_folder = f"/run/user/{uid}/systemd/user" if self.user else f"{machine_folder}/systemd/system"
-        self._sleep = shutil.which("sleep", path="/usr/bin:/bin:/run/current-system/sw/bin") or "/bin/sleep"
+        found = (path for path in _SLEEP if value_or(door.files.exists(path), default=False))
+        self._sleep = next(found, "/bin/sleep")
 
     def _argv(self, program: str, *words: str) -> tuple[str, ...]:
         return (*self._prefix, program, *(("--user",) if self.user else ()), *words)
@@ -193,7 +197,7 @@ class Manager:
                 shown = self._brief(slices)
                 if all(shown.get(unit, {}).get("ActiveState") == "active" for unit in slices):
                     return
-                time.sleep(pause)
+                self._clock.sleep(pause)
         self._require("start", "--", *slices)
 
     def active(self, scope: str, suffix: str = "") -> list[str]:
@@ -337,7 +341,7 @@ class Manager:
             if done.returncode != 0:
                 raise cannot_write(self.unit_folder, first_line(done.stderr))
             return
-        write_units(self.unit_folder, files)
+        write_units(self._files, self.unit_folder, files)
 
     def remove_files(self, names: Iterable[str]) -> None:
         """Removes files and folders of the run-time folder; those already gone do not matter."""
@@ -345,21 +349,15 @@ class Manager:
         if self._sudo and paths:
             self._answer((*self._prefix, "rm", "-rf", "--", *paths), _TIMEOUT)
             return
-        for path in paths:
-            try:
-                os.unlink(path)
-            except IsADirectoryError:
-                shutil.rmtree(path, ignore_errors=True)
-            except FileNotFoundError:
-                continue
+        self._files.remove(paths)
 
     def write_attribute(self, path: str, text: str) -> None:
         """Writes a file of a cgroup of the run; where that is not allowed, the file stays as it is."""
         if self._sudo:
             self._answer((*self._prefix, "tee", "--", path), _TIMEOUT, text.encode())
             return
-        with suppress(OSError), open(path, "w") as file:
-            file.write(text)
+        with suppress(HostError):
+            self._files.write_attribute(path, text)
 
     def log(self, invocation: str, lines: int, pid: int = 0) -> tuple[str, ...]:
         """The last lines that one invocation of a unit wrote; empty where there are none or none are readable.
@@ -373,17 +371,17 @@ class Manager:
         done = self._programs.run(argv, timeout=_TIMEOUT)
         return () if isinstance(done, Missing) else tuple(done.value.stdout.splitlines())
 
-    def follow(self, invocation: str) -> "subprocess.Popen[bytes]":
+    def follow(self, invocation: str) -> Running:
         """A running journalctl that prints what one invocation writes, from its beginning. Raises OSError."""
         return self._programs.start(
             (*self._prefix, "journalctl", "--no-pager", "--quiet", "--output=cat", "--follow", "--no-tail",
              f"_SYSTEMD_INVOCATION_ID={invocation}")
         )  # fmt: skip
 
-    def end_follow(self, process: "subprocess.Popen[bytes]") -> None:
+    def end_follow(self, process: Running) -> None:
         """Ends `follow`; a process of sudo takes its signal from root only."""
         if self._sudo and process.poll() is None:
             self._programs.run((*self._prefix, "kill", "-TERM", str(process.pid)))
             with suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=_TIMEOUT)
-        stop(process)
+        self._programs.stop(process)

@@ -56,7 +56,7 @@ class BytesImage:
         return len(self.data)
 
     def read(self, offset: int, length: int) -> bytes:
-        _check_range(self.size, offset, length)
+        check_range(self.size, offset, length)
         return self.data[offset : offset + length]
 
 
@@ -69,7 +69,7 @@ class SubImage:
     size: int
 
     def read(self, offset: int, length: int) -> bytes:
-        _check_range(self.size, offset, length)
+        check_range(self.size, offset, length)
         return self.whole.read(self.start + offset, length)
 
 
@@ -81,7 +81,7 @@ class FileImage:
     size: int
 
     def read(self, offset: int, length: int) -> bytes:
-        _check_range(self.size, offset, length)
+        check_range(self.size, offset, length)
         try:
             data = os.pread(self.descriptor, length, offset)
         except OSError as error:
@@ -91,7 +91,7 @@ class FileImage:
         return data
 
 
-def _check_range(size: int, offset: int, length: int) -> None:
+def check_range(size: int, offset: int, length: int) -> None:
     """Refuse a range that is not wholly inside `size` bytes, or longer than _MAX_READ.
 
     Raises:

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Protocol
 
 import cgroup_preflight
-from cgroup_preflight.guest.overlay import INPUT_DIR
 from cgroup_preflight.guest.spec import CommandResult
+from cgroup_preflight.guest.words import INPUT_DIR
 
 #: The input that holds the package, as source or compiled.
 SOURCE_INPUT = "src"
@@ -51,8 +51,10 @@ def cached(folder: Path, image_name: str) -> Path | None:
     return home if home.is_dir() else None
 
 
-def start_compiling(root: Path) -> "subprocess.Popen[bytes]":
-    """Starts to compile this package with the Python in the tree `root`. Raises OSError."""
+def start_compiling(root: Path) -> "subprocess.Popen[bytes] | None":
+    """Starts to compile this package with the Python in the tree `root`; None where it has none. Raises OSError."""
+    if not os.path.lexists(root / "usr/bin/python3"):
+        return None
     place = root / INPUT_DIR[1:] / SOURCE_INPUT / PACKAGE
     shutil.copytree(source_folder(), place, ignore=shutil.ignore_patterns("__pycache__"))
     (root / _WORK[1:]).parent.mkdir(parents=True, exist_ok=True)

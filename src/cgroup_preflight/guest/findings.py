@@ -14,6 +14,7 @@ from cgroup_preflight.checks import CHECKS
 from cgroup_preflight.checks.kernel import kernel_version
 from cgroup_preflight.checks.systemd import systemd_version
 from cgroup_preflight.core import codes
+from cgroup_preflight.core.machine import NOT_JUDGED
 from cgroup_preflight.core.printable import printable
 from cgroup_preflight.core.report import Finding, HostSummary, Location, Remedy, Report, ServiceResult, Status
 from cgroup_preflight.engines.choice import GUEST
@@ -75,6 +76,7 @@ class GuestRun:
 
     `fence` says what confined the engine. `lost_boot` is the error of a first boot that failed and was repeated, else
     empty. `image` is the name of the image, `contents` what is in it, `packages` are those that somebody named for it.
+    `resumed` says that the machine did not boot but resumed from a saved state.
     """
 
     report: Report
@@ -86,6 +88,7 @@ class GuestRun:
     image: str = ""
     contents: Contents | None = None
     packages: tuple[str, ...] = ()
+    resumed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +113,7 @@ def host_findings(findings: Iterable[Finding], why: str = "the services ran in a
 def _not_deciding(item: Finding, why: str) -> Finding:
     status = {Status.FAIL: Status.WARN, Status.UNVERIFIED: Status.SKIP}.get(item.status, item.status)
     note = "" if status is item.status else f" (this host was not judged: {why})"
-    return replace(item, status=status, subject=f"this host: {item.subject}", message=f"{item.message}{note}")
+    return replace(item, status=status, subject=f"{NOT_JUDGED}{item.subject}", message=f"{item.message}{note}")
 
 
 def guest_findings(made: GuestReport) -> tuple[Finding, ...]:
@@ -177,9 +180,10 @@ def _where(made: GuestReport) -> Finding:
         Status.WARN, made.label or "guest",
         f"Tested in a VM ({', '.join(facts)}), not on this machine: {'; '.join(details)}", _CHECK_TARGET,
         evidence={
-            "machine": str(machine.engine), "kernel": kernel, "systemd": systemd, "cpus": machine.cpus,
+            "machine": str(machine.engine), "distro": _titled(run), "kernel": kernel, "systemd": systemd, "cpus": machine.cpus,
             "memory_mib": machine.memory_mib, "fence": run.fence, **_inside(run),
             **({"first boot": run.lost_boot} if run.lost_boot else {}),
+            **({"resumed": True} if run.resumed else {}),
             **{f"{step}_seconds": taken for step, taken in run.seconds.items()},
         },
     )  # fmt: skip

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from cgroup_preflight.core.errors import HostError
 from cgroup_preflight.core.report import Remedy
-from cgroup_preflight.guest import builders, bytecode, kernel_image, overlay, store, tools, uml, uml_kernel
+from cgroup_preflight.guest import builders, bytecode, initrd, kernel_image, overlay, store, tools, uml, uml_kernel
 from cgroup_preflight.guest.contents import Contents, contents_in
 from cgroup_preflight.guest.recipe import SUITES, Recipe, build_argv
 from cgroup_preflight.guest.unpack import ARCHIVE
@@ -22,8 +22,10 @@ from cgroup_preflight.guest.unpack import ARCHIVE
 #: Seconds; a build downloads about a hundred packages.
 _BUILD_TIMEOUT = 1800.0
 #: What a build needs on the host; an ordinary user also needs `newuidmap`.
-PROGRAMS = ("mmdebstrap", "mke2fs", "tar", "unshare", tools.KEYRING)
+PROGRAMS = ("mmdebstrap", "mke2fs", tools.DEBUGFS, "tar", "unshare", tools.KEYRING)
 _ROOT, _LISTING, _UNITS, _PACKAGES = "root.ext4", "listing", "units.tar", "packages"
+#: The file of an image without an agent.
+BARE = "bare"
 #: The name of a recipe at the beginning of an image's, and in it that of the distribution.
 _RECIPE_NAME = re.compile(r"(.+)-[0-9a-f]{16}")
 #: What apt says of names that it does not know (apt-get install).
@@ -41,18 +43,22 @@ _EXPIRED = re.compile(r"E: Release file for (\S+) is expired \(invalid since ([0
 class RootImage:
     """A root file system that can boot; `kernel` only if the recipe has one.
 
+    With a kernel, `initrd` loads the drivers that mount the root.
     `uml` is a user-mode-linux that is newer than that of the host, None to use the host's.
     `listing` has the paths of its programs and libraries, one in each line; `units` is the archive of its unit files.
+    `bare`: it has a shell at its first line (`guest.starter`), and no agent.
     `packages` are those that somebody named for it; `contents` is None for an image that does not say what is in it.
     """
 
     name: str
     root: Path
     kernel: Path | None
+    initrd: Path | None = None
     uml: Path | None = None
     listing: Path | None = None
     units: Path | None = None
     packages: tuple[str, ...] = ()
+    bare: bool = False
     contents: Contents | None = None
 
     @property
@@ -98,22 +104,29 @@ def ensure(
     A change shows in size and time, and then in the content. `programs` are needed to run the image: the error names
     all missing programs together, before anything is written. `say` gets a line about long work.
     """
-    home = _newest(folder, recipe)
-    makers = (*PROGRAMS, *(("newuidmap",) if os.geteuid() != 0 else ()))
-    needed = [name for name in programs if name != uml.PROGRAM or uml_kernel.found_in(folder) is None]
-    tools.require((*needed, *(() if home.is_dir() else makers)))
+    tools.require(needed_programs(recipe, folder, programs))
     with store.locked(folder, recipe.name, say) as lock:
         # Another job may have built it meanwhile.
         home = _newest(folder, recipe)
         if anew or (not store.unchanged(home) and not store.same_content(home)):
-            tools.require(makers)
+            tools.require(_makers())
             more = f" with {', '.join(recipe.extra)}" if recipe.extra else ""
             say(f"building the {recipe.distro} guest{more} in {folder / recipe.name} (once, about a minute)")
             home = _build(recipe, folder, lock, say)
             if not recipe.with_kernel:
                 uml_kernel.fetch(folder, say)
             say(f"built, {sum(file.stat().st_blocks for file in home.iterdir()) >> 11} MB")
-    return _image(home)
+    return image_in(home)
+
+
+def needed_programs(recipe: Recipe, folder: Path, programs: Sequence[str]) -> tuple[str, ...]:
+    """What this host must have for the image of `recipe`: those of `programs` to run it, and what builds a missing one."""
+    needed = [name for name in programs if name != uml.PROGRAM or uml_kernel.found_in(folder) is None]
+    return (*needed, *(() if _newest(folder, recipe).is_dir() else _makers()))
+
+
+def _makers() -> tuple[str, ...]:
+    return (*PROGRAMS, *(("newuidmap",) if os.geteuid() != 0 else ()))
 
 
 def _newest(folder: Path, recipe: Recipe) -> Path:
@@ -129,7 +142,7 @@ def list_images(folder: Path) -> tuple[RootImage, ...]:
     homes = sorted(
         manifest.parent for manifest in folder.glob(f"[!.]*/{store.MANIFEST}") if (manifest.parent / _ROOT).exists()
     )
-    return tuple(_image(home) for home in homes)
+    return tuple(image_in(home) for home in homes)
 
 
 def remove(name: str, folder: Path) -> bool:
@@ -163,10 +176,13 @@ def _build(recipe: Recipe, folder: Path, lock: int, say: Callable[[str], None]) 
             tools.remove_tree(work / name)
         if recipe.with_kernel:
             kernel_image.unpack(work)
+            initrd.write(work)
         home = folder / _name(recipe, work)
         bytecode.keep(work / ARCHIVE, folder, home.name)
         if recipe.extra:
             (work / _PACKAGES).write_text("".join(f"{name}\n" for name in recipe.extra))
+        if recipe.bare:
+            (work / BARE).touch()
         store.write_manifest(work)
         for old in (home, *folder.glob(f"{recipe.name}-*")):
             shutil.rmtree(old, ignore_errors=True)
@@ -186,13 +202,16 @@ def _name(recipe: Recipe, home: Path) -> str:
     return f"{recipe.name}-{found.stamp}" if found is not None else recipe.name
 
 
-def _image(home: Path) -> RootImage:
+def image_in(home: Path) -> RootImage:
+    """The image in a folder of the cache."""
     listing, units, packages = home / _LISTING, home / _UNITS, home / _PACKAGES
     kernel = kernel_image.found_in(home)
     return RootImage(
-        name=home.name, root=home / _ROOT, kernel=kernel, uml=uml_kernel.found_in(home.parent) if kernel is None else None,
+        name=home.name, root=home / _ROOT, kernel=kernel, initrd=initrd.found_in(home),
+        uml=uml_kernel.found_in(home.parent) if kernel is None else None,
         listing=listing if listing.exists() else None, units=units if units.exists() else None,
-        packages=tuple(packages.read_text().split()) if packages.exists() else (), contents=contents_in(home),
+        packages=tuple(packages.read_text().split()) if packages.exists() else (), bare=(home / BARE).exists(),
+        contents=contents_in(home),
     )  # fmt: skip
 
 

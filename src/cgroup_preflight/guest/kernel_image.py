@@ -32,6 +32,12 @@ def unpack(folder: Path) -> None:
                 return
 
 
+def unpacked(module: bytes) -> bytes:
+    """A module of the kernel, unpacked if its format is known."""
+    read = next((read for magic, read in ((_XZ, _xz), (_ZSTD, _zstd)) if module.startswith(magic)), None)
+    return (read(module) if read is not None else b"") or module
+
+
 def found_in(folder: Path) -> Path | None:
     """The kernel in `folder`, unpacked if possible; None if there is none."""
     return next((folder / name for name in (UNPACKED, PACKED) if (folder / name).exists()), None)

@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from cgroup_preflight.core.errors import HostError
@@ -13,8 +14,8 @@ from cgroup_preflight.guest.input_disk import write_disk
 from cgroup_preflight.guest.process import Fence, GuestProcess, make_folder
 from cgroup_preflight.guest.spec import GuestEngine, GuestSpec
 
-#: Makes the engine's argv from the descriptor number of the channel.
-Command = Callable[[int], tuple[str, ...]]
+#: Makes the engine's argv from the descriptor numbers of the guest's ends of the lines.
+Command = Callable[[tuple[int, ...]], tuple[str, ...]]
 
 #: A memory file system: on a disk, the kernel would keep writing the guest's memory back.
 _SHARED_MEMORY = Path("/dev/shm")
@@ -25,12 +26,18 @@ _SYSTEM_FILES = ("/etc/ld.so.cache", "/proc/cpuinfo", "/dev/random", "/dev/urand
 _NETWORK_FILES = ("/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/run/systemd/resolve")
 _SPACE = Remedy(title="free space in the temporary folder (TMPDIR) and in /dev/shm, or raise the limit of open files")
 _INPUT = "input.ext4"
+#: The size of the input disk of a machine whose state is saved, the same for all: the kernel reads it only once.
+INPUT_BYTES = 1 << 34
 _ROOT = "root"
 _AGENT_NAME = "agent/cgroup_preflight/guest/inside"
 
 
-def start(spec: GuestSpec, image: RootImage) -> GuestProcess:
-    """Starts the engine of `spec` on `image`. Raises HostError if the engine is not installed or the disk is full."""
+def start(spec: GuestSpec, image: RootImage, *, resumed: bool = False) -> GuestProcess:
+    """Starts the engine of `spec` on `image`. Raises HostError if the engine is not installed or the disk is full.
+
+    With `states`, the last line is that of QEMU's monitor: a machine that is `resumed` waits there for its state, another
+    one pauses where that can be saved (saved_start.py).
+    """
     newer = image.uml if spec.engine is GuestEngine.UML else None
     program = str(newer) if newer is not None else tools.find(PROGRAMS[spec.engine])
     folder = make_folder()
@@ -42,9 +49,11 @@ def start(spec: GuestSpec, image: RootImage) -> GuestProcess:
         (folder / "empty").mkdir()
         # A name for user-mode-linux's command line, where the path of the cache may contain separators.
         (folder / _ROOT).symlink_to(image.root)
-        source = {_AGENT_NAME: spec.agent or Path(inside.__file__).parent}
+        source = {} if image.bare else {_AGENT_NAME: spec.agent or Path(inside.__file__).parent}
         write_disk({**spec.inputs, **source}, folder / _INPUT, folder / "staging")
-        command = _COMMANDS[spec.engine](spec, image, program, folder)
+        if spec.states is not None:
+            os.truncate(folder / _INPUT, max(INPUT_BYTES, (folder / _INPUT).stat().st_size))
+        command = _COMMANDS[spec.engine](spec, image, program, folder, resumed=resumed)
     except BaseException as error:
         for made in (folder, memory):
             if made is not None:
@@ -60,12 +69,15 @@ def start(spec: GuestSpec, image: RootImage) -> GuestProcess:
     # Each system call of a guest's process switches to user-mode-linux's kernel and back. With two CPUs, waking the other
     # one takes longer than the call itself, and longer still in a virtual machine.
     one_cpu = spec.engine is GuestEngine.UML
-    return GuestProcess(folder, command, environment=environment, fence=confined, memory=memory, one_cpu=one_cpu)
+    return GuestProcess(
+        folder, command, environment=environment, fence=confined, memory=memory, one_cpu=one_cpu,
+        lines=spec.lines + (spec.states is not None),
+    )  # fmt: skip
 
 
 def _fence(spec: GuestSpec, image: RootImage, program: str, writable: Iterable[Path]) -> Fence:
     """Only what the engine needs of this host."""
-    files = [image.root, *((image.kernel,) if image.kernel is not None else ())]
+    files = [path for path in (image.root, image.kernel, image.initrd) if path is not None]
     network = _NETWORK_FILES if spec.network else ()
     kvm = ("/dev/kvm",) if spec.accelerator == "kvm" else ()
     return Fence(
@@ -76,14 +88,14 @@ def _fence(spec: GuestSpec, image: RootImage, program: str, writable: Iterable[P
     )
 
 
-def _uml(spec: GuestSpec, _image: RootImage, program: str, folder: Path) -> Command:
-    return lambda channel: uml.uml_argv(
+def _uml(spec: GuestSpec, _image: RootImage, program: str, folder: Path, **_: bool) -> Command:
+    return lambda lines: uml.uml_argv(
         uml.UmlMachine(
             program=program,
             root=folder / _ROOT,
             input=folder / _INPUT,
             work=folder,
-            channel_fd=channel,
+            line_fds=lines,
             memory_mib=spec.memory_mib,
             mode=spec.mode,
             seccomp=fence.version() > 0,
@@ -92,25 +104,25 @@ def _uml(spec: GuestSpec, _image: RootImage, program: str, folder: Path) -> Comm
     )
 
 
-def _qemu(spec: GuestSpec, image: RootImage, program: str, folder: Path) -> Command:
-    if image.kernel is None:
+def _qemu(spec: GuestSpec, image: RootImage, program: str, folder: Path, *, resumed: bool) -> Command:
+    machine = qemu_machine(spec, image, program, folder / _INPUT)
+
+    def command(lines: tuple[int, ...]) -> tuple[str, ...]:
+        own, monitor = (lines, -1) if spec.states is None else (lines[:-1], lines[-1])
+        return qemu.qemu_argv(replace(machine, line_fds=own, monitor_fd=monitor, resumed=resumed))
+
+    return command
+
+
+def qemu_machine(spec: GuestSpec, image: RootImage, program: str, disk: Path) -> qemu.QemuMachine:
+    """The machine of `spec` with the input `disk`, still without the descriptors of lines and monitor."""
+    if image.kernel is None or image.initrd is None:
         raise ValueError(f"image {image.name} has no kernel, and QEMU needs one")
-    kernel = image.kernel
-    return lambda channel: qemu.qemu_argv(
-        qemu.QemuMachine(
-            program=program,
-            kernel=kernel,
-            root=image.root,
-            input=folder / _INPUT,
-            channel_fd=channel,
-            cpus=spec.cpus,
-            memory_mib=spec.memory_mib,
-            mode=spec.mode,
-            accelerator=spec.accelerator,
-            network=spec.network,
-            kernel_args=spec.kernel_args,
-        )
-    )
+    return qemu.QemuMachine(
+        program=program, kernel=image.kernel, initrd=image.initrd, root=image.root, input=disk, line_fds=(), cpus=spec.cpus,
+        memory_mib=spec.memory_mib, mode=spec.mode, accelerator=spec.accelerator, network=spec.network,
+        kernel_args=spec.kernel_args, paused=spec.states is not None,
+    )  # fmt: skip
 
 
 def _holds_memory(folder: Path, mebibytes: int) -> bool:

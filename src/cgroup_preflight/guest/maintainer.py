@@ -29,7 +29,7 @@ export PATH=/usr/sbin:/usr/bin LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive
 cp -p /usr/share/libc-bin/nsswitch.conf /etc/nsswitch.conf
 ldconfig
 # The longest step runs next to all others.
-python3 -E -S -m compileall -q /usr/lib/python3.* /usr/lib/python3 /usr/share/python3 &
+[ ! -e /usr/bin/python3 ] || python3 -E -S -m compileall -q /usr/lib/python3.* /usr/lib/python3 /usr/share/python3 &
 compiling=$!
 # base-passwd, passwd, login
 cp /usr/share/base-passwd/passwd.master /etc/passwd
@@ -95,14 +95,17 @@ pam-auth-update --package --force
 # sudo
 chmod 440 /etc/sudoers
 # python3
-mkdir -p /etc/python3
-printf '[DEFAULT]\n# how to byte-compile (comma separated: standard, optimize)\nbyte-compile = standard\n' \
-    > /etc/python3/debian_config
+if [ -e /usr/bin/python3 ]; then
+    mkdir -p /etc/python3
+    printf '[DEFAULT]\n# how to byte-compile (comma separated: standard, optimize)\nbyte-compile = standard\n' \
+        > /etc/python3/debian_config
+fi
 for folder in /usr/lib/python3.*; do
+    [ -e "$folder" ] || continue
     mkdir -p "/usr/local/lib/${folder##*/}/dist-packages"
 done
 # readline-common, tzdata, netbase
-cp -p /usr/share/readline/inputrc /etc/inputrc
+[ ! -e /usr/share/readline/inputrc ] || cp -p /usr/share/readline/inputrc /etc/inputrc
 ln -s /usr/share/zoneinfo/Etc/UTC /etc/localtime
 [ ! -e /var/lib/dpkg/info/netbase.list ] ||
     printf 'default\t\t0.0.0.0\nloopback\t127.0.0.0\nlink-local\t169.254.0.0\n\n' > /etc/networks

@@ -10,13 +10,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-#: Where the guest mounts the input disk.
-INPUT_DIR = "/run/preflight/in"
-QUICK_TARGET = "preflight-quick.target"
-FULL_TARGET = "multi-user.target"
-#: Kernel arguments for the starter. With the dot the kernel takes them for a module's and does not complain.
-INPUT_ARGUMENT = "preflight.input"
-CHANNEL_ARGUMENT = "preflight.channel"
+from cgroup_preflight.guest import starter
+from cgroup_preflight.guest.words import (
+    CHANNEL_ARGUMENT,
+    FULL_TARGET,
+    INPUT_ARGUMENT,
+    INPUT_DIR,
+    PAUSE_ARGUMENT,
+    PAUSED,
+    QUICK_TARGET,
+)
 
 _QUICK_UNITS = "/usr/local/lib/preflight-quick"
 #: A quick boot has only the few units of the run and no generators, because systemd would load each of the
@@ -36,7 +39,9 @@ _ALL_FOLDERS = (
 ALL_UNITS = (f"SYSTEMD_UNIT_PATH={':'.join(_ALL_FOLDERS)}",)
 
 _UNITS = "/etc/systemd/system"
-_STARTER = "/usr/local/lib/preflight-start"
+_STARTER = starter.PATH
+
+_AGENT = "preflight-agent.service"
 
 #: Units that a throwaway guest does not need; with an emulated CPU each adds seconds to the boot.
 _MASKED_UNITS = (
@@ -103,9 +108,27 @@ class OverlayFile:
 
 
 #: Imports the standard library modules of agent and tool while the input disk is mounted, then becomes the agent.
+#: After a pause it mounts the disk itself: a program would take an emulated CPU a tenth of a second. The disk may be
+#: another one than before the pause, so the kernel first has to forget what it read of that (BLKFLSBUF, linux/fs.h).
 _AGENT_START = f"""
-import argparse, fractions, json, os, runpy, shutil, socket, subprocess, sys, tempfile, tomllib, tty
-_, status = os.wait()
+import argparse, ctypes, fcntl, fractions, json, os, runpy, shutil, socket, subprocess, sys, tempfile, time, tomllib, tty
+channel, disk, pause = sys.argv[1:]
+if pause:
+    while not os.path.exists(channel):
+        time.sleep(0.02)
+    mount = ctypes.CDLL(None).mount
+    os.makedirs("{INPUT_DIR}")
+    line = os.open(channel, os.O_RDWR | os.O_NOCTTY)
+    os.write(line, b"{PAUSED.decode()}")
+    os.read(line, 1)
+    os.close(line)
+    device = os.open(disk, os.O_RDONLY)
+    fcntl.ioctl(device, 0x1261)
+    os.close(device)
+    # MS_NOSUID, MS_NODEV, MS_NOATIME (linux/mount.h)
+    status = mount(disk.encode(), b"{INPUT_DIR}", b"ext4", 2 | 4 | 1024, None)
+else:
+    _, status = os.wait()
 if status:
     sys.exit("the input disk could not be mounted")
 sys.path.insert(0, "{INPUT_DIR}/agent")
@@ -115,22 +138,18 @@ _STARTER_TEXT = f"""#!/bin/sh
 # Mounts this boot's input disk and becomes the agent that came with it.
 set -eu
 read -r words < /proc/cmdline
+pause=
 for word in $words; do
     case $word in
+        {PAUSE_ARGUMENT}) pause=yes ;;
         {INPUT_ARGUMENT}=*) input=${{word#*=}} ;;
         {CHANNEL_ARGUMENT}=*) channel=${{word#*=}} ;;
     esac
 done
-attach() {{
-    case $input in
-        /dev/vd*) modprobe virtio_blk ;;
-    esac
-    mount --mkdir -t ext4 -o nosuid,nodev,noatime "$input" {INPUT_DIR}
-}}
-attach &
+[ "$pause" ] || mount --mkdir -t ext4 -o nosuid,nodev,noatime "$input" {INPUT_DIR} &
 cd /
 export PYTHONDONTWRITEBYTECODE=1
-exec /usr/bin/python3 -S -c '{_AGENT_START}' "$channel"
+exec /usr/bin/python3 -S -c '{_AGENT_START}' "$channel" "$input" "$pause"
 """
 
 # Delegate: the agent makes a cgroup for each command. Without default dependencies, both targets can use the same unit.
@@ -155,33 +174,38 @@ StandardError=tty
 TTYPath=/dev/console
 """
 
-_QUICK_UNIT = """[Unit]
+
+def _quick_unit(first: str) -> str:
+    return f"""[Unit]
 Description=cgroup-preflight: D-Bus, the journal and the agent, nothing else
 DefaultDependencies=no
-Requires=preflight-agent.service
+Requires={first}
 Wants=dbus.socket systemd-journald.socket systemd-journald-dev-log.socket
 AllowIsolate=yes
 """
+
+
 _EMPTY_TARGET = """[Unit]
 Description=Nothing to wait for in a quick boot
 DefaultDependencies=no
 """
 
 
-def overlay(*, hostname: str, machine_id: str) -> tuple[OverlayFile, ...]:
-    """All files of a guest; `machine_id` is 32 hex digits, because systemd does more work in a boot without one."""
+def overlay(*, hostname: str, machine_id: str, bare: bool = False) -> tuple[OverlayFile, ...]:
+    """All files of a guest; `machine_id` is 32 hex digits, because systemd does more work in a boot without one.
+
+    A `bare` root has no agent, but a shell at the first line (`guest.starter`).
+    """
+    unit, text = (starter.UNIT, starter.UNIT_TEXT) if bare else (_AGENT, _AGENT_UNIT)
     return (
         *_identity(hostname, machine_id),
-        OverlayFile(path=_STARTER, content=_STARTER_TEXT, mode=0o755),
-        OverlayFile(path=f"{_UNITS}/preflight-agent.service", content=_AGENT_UNIT),
-        OverlayFile(
-            path=f"{_UNITS}/{FULL_TARGET}.wants/preflight-agent.service",
-            link=f"{_UNITS}/preflight-agent.service",
-        ),
+        OverlayFile(path=_STARTER, content=starter.TEXT if bare else _STARTER_TEXT, mode=0o755),
+        OverlayFile(path=f"{_UNITS}/{unit}", content=text),
+        OverlayFile(path=f"{_UNITS}/{FULL_TARGET}.wants/{unit}", link=f"{_UNITS}/{unit}"),
         OverlayFile(path=f"{_UNITS}/default.target", link=f"/lib/systemd/system/{FULL_TARGET}"),
         *(OverlayFile(path=f"{_UNITS}/{unit}", link="/dev/null") for unit in _MASKED_UNITS),
-        OverlayFile(path=f"{_QUICK_UNITS}/preflight-agent.service", content=_AGENT_UNIT),
-        OverlayFile(path=f"{_QUICK_UNITS}/{QUICK_TARGET}", content=_QUICK_UNIT),
+        OverlayFile(path=f"{_QUICK_UNITS}/{unit}", content=text),
+        OverlayFile(path=f"{_QUICK_UNITS}/{QUICK_TARGET}", content=_quick_unit(unit)),
         *(
             OverlayFile(path=f"{_QUICK_UNITS}/{unit}", link=f"/lib/systemd/system/{unit}")
             for unit in _UNITS_OF_QUICK_BOOT

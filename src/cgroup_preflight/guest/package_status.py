@@ -7,15 +7,13 @@ from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.guest import tools
 from cgroup_preflight.guest.image import RootImage
 
-#: Of e2fsprogs, which also makes the disks (debugfs(8)).
-PROGRAM = "debugfs"
 _STATUS = "/var/lib/dpkg/status"
 _SECONDS = 30.0
 
 
 def status_file(image: RootImage) -> str:
     """The text of dpkg's status file in the image. Raises HostError."""
-    argv = (tools.find(PROGRAM), "-R", f"cat {_STATUS}", str(image.root))
+    argv = (tools.find(tools.DEBUGFS), "-R", f"cat {_STATUS}", str(image.root))
     done = subprocess.run(argv, capture_output=True, stdin=subprocess.DEVNULL, timeout=_SECONDS, check=False)
     text = done.stdout.decode("utf-8", "replace")
     if "Package: " not in text:

@@ -37,19 +37,24 @@ class Fence:
 
 
 class GuestProcess:
-    """A started engine under its keeper; `line` is the host's end of the channel to the agent."""
+    """A started engine under its keeper; `lines` are the host's ends of the lines into the guest, `line` the first."""
 
     def __init__(
-        self, folder: Path, command: Callable[[int], tuple[str, ...]], *, environment: Mapping[str, str],
-        fence: Fence | None = None, memory: Path | None = None, one_cpu: bool = False,
+        self, folder: Path, command: Callable[[tuple[int, ...]], tuple[str, ...]], *, environment: Mapping[str, str],
+        fence: Fence | None = None, memory: Path | None = None, one_cpu: bool = False, lines: int = 1,
     ) -> None:  # fmt: skip
-        """Starts the argv that `command` makes from the descriptor number of the channel.
+        """Starts the argv that `command` makes from the descriptor numbers of the guest's ends of the lines.
 
         Owns `folder`, and `memory` if the guest has one, and removes them in the end. With `one_cpu` the engine runs
         on one CPU only.
         """
         self._folders: tuple[Path, ...] = (folder, *((memory,) if memory is not None else ()))
-        self.line, inner = socket.socketpair()
+        pairs = [socket.socketpair() for _ in range(lines)]
+        self.lines = tuple(outer for outer, _ in pairs)
+        #: Whether the machine paused in its boot, and the file of the saved state if it resumed from one there.
+        self.paused = False
+        self.resumed_from: Path | None = None
+        self.line, inner = self.lines[0], tuple(end.fileno() for _, end in pairs)
         lifeline, self._hold = os.pipe()
         console = (folder / "console.log").open("ab")
         # Open for reading from the start, because the folder may be removed before somebody reads the tail.
@@ -57,27 +62,28 @@ class GuestProcess:
         orders = {"folders": [str(path) for path in self._folders], "one_cpu": one_cpu,
                   "fence": asdict(fence) if fence else None}  # fmt: skip
         home = Path(cgroup_preflight.__file__).parents[1]
-        argv = (str(home), str(lifeline), str(os.getpid()), json.dumps(orders), *command(inner.fileno()))
+        argv = (str(home), str(lifeline), str(os.getpid()), json.dumps(orders), *command(inner))
         try:
             self._keeper = subprocess.Popen(
                 (sys.executable, "-I", "-S", "-B", "-c", _KEEPER, *argv),
                 stdin=subprocess.DEVNULL,
                 stdout=console,
                 stderr=console,
-                pass_fds=(lifeline, inner.fileno()),
+                pass_fds=(lifeline, *inner),
                 env=dict(environment),
                 # Ctrl-C at the terminal must reach us only; we then end the guest.
                 start_new_session=True,
             )
         except BaseException:
             self._console.close()
-            self.line.close()
+            self._close_lines()
             os.close(self._hold)
             self._remove_folders()
             raise
         finally:
             console.close()
-            inner.close()
+            for _, end in pairs:
+                end.close()
             os.close(lifeline)
 
     def console_tail(self, lines: int) -> tuple[str, ...]:
@@ -93,7 +99,7 @@ class GuestProcess:
             return
         os.close(self._hold)
         self._hold = -1
-        self.line.close()
+        self._close_lines()
         self._console.close()
         try:
             self._keeper.wait(_CLOSE_TIMEOUT)
@@ -108,6 +114,10 @@ class GuestProcess:
             return (self._folders[0] / keeper.FENCE_NOTE).read_text(errors="replace")
         except OSError:
             return ""
+
+    def _close_lines(self) -> None:
+        for line in self.lines:
+            line.close()
 
     def _remove_folders(self) -> None:
         for folder in self._folders:

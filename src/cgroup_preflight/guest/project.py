@@ -10,7 +10,7 @@ from cgroup_preflight.config.places import allows, allows_program, path_of
 from cgroup_preflight.core.codes import BINARY, NO_MATCH
 from cgroup_preflight.core.errors import ConfigError, UsageError
 from cgroup_preflight.core.report import Finding, Remedy, Status
-from cgroup_preflight.guest.overlay import INPUT_DIR
+from cgroup_preflight.guest.words import INPUT_DIR
 from cgroup_preflight.host import globs
 
 _TREE = "project"

@@ -1,10 +1,11 @@
 """QEMU: its command line, with an emulated CPU (TCG) or KVM, and whether KVM works on this host.
 
-QEMU starts the distribution's cloud kernel directly. That has NVMe, virtio-pci, virtio-console and ext4 built in, and
-virtio-blk as a module. The root disk is NVMe for this reason: no initial RAM disk has to be unpacked.
+QEMU starts the distribution's cloud kernel directly, with an initial RAM disk of our own that has little more than the
+drivers of virtio in it (initrd.py). All devices are such as QEMU can save the state of: it cannot for NVMe.
 """
 
 import contextlib
+import itertools
 import os
 import signal
 import subprocess
@@ -12,7 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cgroup_preflight.guest import tools
+from cgroup_preflight.guest.initrd import INPUT_DEVICE, READ_ONLY_INIT
 from cgroup_preflight.guest.spec import BootMode, common_kernel_args
+from cgroup_preflight.guest.words import PAUSE_ARGUMENT
 
 PROGRAM = "qemu-system-x86_64"
 _KVM = "/dev/kvm"
@@ -24,47 +27,65 @@ _FIRMWARE_PORT = ("-device", "isa-debugcon,iobase=0x402,chardev=out", "-chardev"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QemuMachine:
-    """One virtual machine; `kernel` is a bzImage, `accelerator` "tcg" or "kvm"."""
+    """One virtual machine; `kernel` is a bzImage or its ELF image, `accelerator` "tcg" or "kvm".
+
+    With `monitor_fd`, QEMU takes the commands of its QMP there. With `paused`, the machine boots to the point where its
+    state can be saved, and mounts nothing that it could write to. With `resumed`, it waits for such a state instead.
+    """
 
     program: str
     kernel: Path
+    initrd: Path
     root: Path
     input: Path
-    channel_fd: int
+    line_fds: tuple[int, ...]
     cpus: int
     memory_mib: int
     mode: BootMode
     accelerator: str = "tcg"
     network: bool = False
     kernel_args: tuple[str, ...] = ()
+    monitor_fd: int = -1
+    paused: bool = False
+    resumed: bool = False
 
 
 def qemu_argv(machine: QemuMachine) -> tuple[str, ...]:
-    """The command; kernel messages and console go to stdout, the agent uses `channel_fd`."""
+    """The command; kernel messages and console go to stdout, the guest's virtio ports are `line_fds`, in order."""
     return (
         machine.program,
         *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
         *("-machine", "q35,usb=off,smm=off", "-accel", _accelerator(machine.accelerator)),
         *("-cpu", _cpu(machine.accelerator)),
         *("-smp", str(machine.cpus), "-m", f"{machine.memory_mib}M"),
-        *("-kernel", str(machine.kernel), "-append", " ".join(_kernel_args(machine))),
+        *("-kernel", str(machine.kernel), "-initrd", str(machine.initrd), "-append", " ".join(_kernel_args(machine))),
         *("-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"),
-        *("-chardev", f"socket,id=channel,fd={machine.channel_fd}"),
-        *("-device", "virtio-serial-pci", "-device", "virtserialport,chardev=channel"),
+        *("-device", "virtio-serial-pci"),
+        *itertools.chain.from_iterable(_line(number, line) for number, line in enumerate(machine.line_fds)),
         # With snapshot, writes go to a temporary file that QEMU unlinks as soon as it is open.
         *("-drive", f"if=none,id=root,file={_escaped(machine.root)},format=raw,snapshot=on"),
         *("-drive", f"if=none,id=input,file={_escaped(machine.input)},format=raw,cache=unsafe"),
-        # Only one disk is NVMe: the kernel probes several in parallel, and their names would change between boots.
-        *("-device", "nvme,drive=root,serial=root", "-device", "virtio-blk-pci,drive=input"),
+        # The kernel names the disks by the order of these devices.
+        *("-device", "virtio-blk-pci,drive=root", "-device", "virtio-blk-pci,drive=input"),
         *(("-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net") if machine.network else ()),
+        *(() if machine.monitor_fd < 0 else _monitor(machine.monitor_fd)),
+        *(("-incoming", "defer") if machine.resumed else ()),
     )
+
+
+def _monitor(descriptor: int) -> tuple[str, ...]:
+    return ("-chardev", f"socket,id=monitor,fd={descriptor}", "-mon", "chardev=monitor,mode=control")
+
+
+def _line(number: int, descriptor: int) -> tuple[str, ...]:
+    """One virtio port; the guest's kernel numbers them from 1 on, as port 0 is for a console."""
+    name = f"line{number}"
+    return "-chardev", f"socket,id={name},fd={descriptor}", "-device", f"virtserialport,chardev={name},nr={number + 1}"
 
 
 def _kernel_args(machine: QemuMachine) -> tuple[str, ...]:
     return (
-        "root=/dev/nvme0n1",
-        "rootwait",
-        "rw",
+        *((f"rdinit={READ_ONLY_INIT}", PAUSE_ARGUMENT) if machine.paused else ()),
         "console=ttyS0",
         # An emulated CPU can be too slow for the kernel's check of the TSC. The length of a delay loop is given, because
         # the value from the clock rate would make each short delay five times as long.
@@ -82,7 +103,7 @@ def _kernel_args(machine: QemuMachine) -> tuple[str, ...]:
         "rodata=off",
         # The kernel does not clear memory in advance: memory that a probe only allocates then takes none of the host's.
         "init_on_alloc=0",
-        *common_kernel_args(mode=machine.mode, input_device="/dev/vda", channel_device="/dev/vport0p1"),
+        *common_kernel_args(mode=machine.mode, input_device=INPUT_DEVICE, channel_device="/dev/vport0p1"),
         *machine.kernel_args,
     )
 

@@ -30,10 +30,13 @@ _PACKAGES = (
     "dbus-user-session",
     "libpam-systemd",
     "sudo",
-    "python3",
-    "python3-packaging",
     "procps",
 )
+#: What runs this tool in a guest; a bare guest has none of it.
+_FOR_AGENT = ("python3", "python3-packaging")
+#: In its place a bare guest has the file server of OpenSSH: one program, which needs nothing but the C library. The package
+#: would bring the client of OpenSSH, Kerberos and FIDO with it.
+_FILE_SERVER, _FILE_SERVER_PATH = "openssh-sftp-server", "usr/lib/openssh/sftp-server"
 _BUILDERS = ("recipe.py", "unpack.py", "package_file.py")
 #: Most of it is a hole.
 _SIZE_MIB = 2048
@@ -54,7 +57,7 @@ class Recipe:
     """Everything that determines the content of a root: equal recipes make interchangeable roots.
 
     `extra` are those of the packages that somebody named. `builder` is a hash of the programs that follow the recipe.
-    `backports` is the suite of the kernel where that is not the distribution's own.
+    `bare` has no agent (`guest.starter`). `backports` is the suite of the kernel where that is not the distribution's own.
     """
 
     distro: str
@@ -66,6 +69,7 @@ class Recipe:
     scripts: tuple[str, ...]
     excluded_paths: tuple[str, ...]
     files: tuple[OverlayFile, ...]
+    bare: bool
     size_mib: int
     builder: str
 
@@ -86,7 +90,7 @@ class Recipe:
 
 
 def recipe_for(
-    distro: str, *, with_kernel: bool = False, packages: Iterable[str] = (), kernel: str = ""
+    distro: str, *, with_kernel: bool = False, packages: Iterable[str] = (), kernel: str = "", bare: bool = False
 ) -> Recipe:  # fmt: skip
     """The recipe for a `distro` of SUITES with more `packages`, in any order; `kernel` is "backports" for a newer one.
 
@@ -104,13 +108,14 @@ def recipe_for(
     return Recipe(
         distro=distro,
         suite=suite,
-        packages=(*_PACKAGES, *(kernels if with_kernel else ()), *extra),
+        packages=(*_PACKAGES, *(() if bare else _FOR_AGENT), *(kernels if with_kernel else ()), *extra),
         extra=extra,
         with_kernel=with_kernel,
         backports=backports,
         scripts=(CONFIGURE, _IMAGE_SCRIPT),
         excluded_paths=_EXCLUDED_PATHS,
-        files=overlay(hostname="guest", machine_id=hashlib.sha256(distro.encode()).hexdigest()[:32]),
+        files=overlay(hostname="guest", machine_id=hashlib.sha256(distro.encode()).hexdigest()[:32], bare=bare),
+        bare=bare,
         size_mib=_SIZE_MIB if not extra else 2 * _SIZE_MIB,
         builder=_builder(),
     )
@@ -154,6 +159,10 @@ def _unpack_argv(recipe: Recipe) -> tuple[str, ...]:
     return ("env", f"PYTHONPATH={source}", *program, "root", *recipe.excluded_paths)
 
 
+_FILE_SERVER_SCRIPT = f"""
+dpkg-deb --fsys-tarfile root/{_FILE_SERVER}_*.deb | tar -x -C root ./{_FILE_SERVER_PATH}
+rm root/{_FILE_SERVER}_*.deb
+"""
 #: A suite of the archive of mmdebstrap's own sources, with their options.
 _ADD_SUITE = (
     'sed -n \'s/ [a-z]* main$/ {suite} main/p;T;q\' "$1/etc/apt/sources.list" > "$1/etc/apt/sources.list.d/more.list"'
@@ -212,6 +221,8 @@ rm -rf overlay.tar tree/root
 def _download_command(recipe: Recipe) -> str:
     """The line that makes the folder `root` with the package files and apt's settings."""
     hook = f"{DOWNLOAD_ONLY} install {shlex.join((*_MINBASE, *recipe.packages))}"
+    if recipe.bare:
+        hook += f' && cd "$1" && {DOWNLOAD_ONLY} download {_FILE_SERVER}'
     excluded = (f"--dpkgopt=path-exclude={pattern}" for pattern in recipe.excluded_paths)
     # After mmdebstrap has written its own sources, and before it updates the lists.
     added = (f"--setup-hook={_ADD_SUITE.format(suite=recipe.backports)}",) if recipe.backports else ()
@@ -227,6 +238,7 @@ def build_argv(recipe: Recipe) -> tuple[str, ...]:
         f"{_download_command(recipe)} {recipe.suite} root",
         f"echo \"{STEP}installing $(ls root/var/cache/apt/archives | grep -c 'deb$') packages\"",
         shlex.join(_unpack_argv(recipe)),
+        *((_FILE_SERVER_SCRIPT,) if recipe.bare else ()),
     )
     script = "\n".join((_FOLDER_SCRIPT, *steps, _IMAGE_SCRIPT))
     return ("sh", "-euc", script, "build", str(recipe.size_mib))

@@ -22,16 +22,15 @@ from cgroup_preflight.core.report import Remedy, Report, ServiceResult, Status, 
 from cgroup_preflight.core.verdict import exit_status_of
 from cgroup_preflight.engines.fair_time import SLOWEST
 from cgroup_preflight.guest import bytecode, image, programs, units
+from cgroup_preflight.guest.available import programs_of, recipe_of
 from cgroup_preflight.guest.capacity import host_capacity
 from cgroup_preflight.guest.findings import GuestRun
-from cgroup_preflight.guest.input_disk import PROGRAM as DISK_MAKER
-from cgroup_preflight.guest.machine import PROGRAMS
 from cgroup_preflight.guest.overlay import ALL_UNITS
 from cgroup_preflight.guest.package_status import status_file
 from cgroup_preflight.guest.project import Project, project_of
 from cgroup_preflight.guest.qemu import accelerator
-from cgroup_preflight.guest.recipe import recipe_for
 from cgroup_preflight.guest.requirements import GuestMachine, choose_machine, requirements_of
+from cgroup_preflight.guest.saved_start import states_for
 from cgroup_preflight.guest.session import Guest, input_path
 from cgroup_preflight.guest.spec import Background, CommandResult, GuestEngine, GuestError, GuestSpec
 from cgroup_preflight.plan.build import build_plan
@@ -43,7 +42,6 @@ Say = Callable[[str], None]
 Boot = Callable[[GuestSpec, image.RootImage], Guest]
 Now = Callable[[], float]
 
-DEFAULT_DISTRO = "debian-12"
 _REPORT_MAX = 8 << 20
 _POLL_SECONDS = 5.0
 #: Seconds for the whole run, besides what the services may take, and for each probe; probes that are counted at most.
@@ -121,7 +119,9 @@ def ready_guest(
     if task.packages is not None:
         task.packages.require(status_file(root), task.distro)
     compiled = bytecode.cached(folder, root.name)
-    spec = _spec(task, machine, project, compiled, _accelerator(machine.engine, folder))
+    accelerated_by = _accelerator(machine.engine, folder)
+    spec = _spec(task, machine, project, compiled, accelerated_by)
+    spec = replace(spec, states=states_for(machine.engine, accelerated_by, root, folder))
     say(f"booting the {task.distro} guest ({machine.engine})")
     with _booted(lambda: boot(spec, root), say, now) as (guest, lost_boot):
         note("boot")
@@ -149,17 +149,15 @@ def run_task(
     return GuestRun(
         report=report, machine=ready.machine, distro=task.distro, fence=ready.guest.fence, lost_boot=ready.lost_boot,
         seconds=clock.seconds, image=ready.root.name, contents=ready.root.contents, packages=ready.root.packages,
+        resumed=ready.guest.resumed,
     )  # fmt: skip
 
 
 def _image(task: GuestTask, engine: GuestEngine, folder: Path, say: Say) -> image.RootImage:
     """The image with the packages of the config. Raises HostError, ConfigError for names that are no packages."""
     config = task.config
-    recipe = recipe_for(
-        task.distro, with_kernel=engine is GuestEngine.QEMU, packages=config.target.packages, kernel=config.target.kernel
-    )  # fmt: skip
     try:
-        return image.ensure(recipe, folder, say, programs=(PROGRAMS[engine], DISK_MAKER))
+        return image.ensure(recipe_of(config, task.distro, engine), folder, say, programs=programs_of(engine))
     except image.UnknownPackagesError as error:
         finding = PACKAGES.finding(
             Status.FAIL, "target.packages", error.message, error.remedy, location=config.target.packages_location
@@ -320,6 +318,8 @@ def _read(guest: Guest, task: GuestTask, done: CommandResult) -> Report:
         raise lost(guest, f"returned no valid report ({error}); the tool in it {_ended(done)}") from None
     if report.tool_version != __version__:
         raise lost(guest, f"returned a report of another version; the tool in it {_ended(done)}")
+    if any(item.policy is not None for item in report.findings):
+        raise lost(guest, "returned a report with a policy applied, which only the host does")
     if done.returncode != exit_status_of(report.verdict):
         raise lost(guest, f"returned the verdict {report.verdict}, but the tool in it {_ended(done)}")
     if other := _not_about(task, report):

@@ -7,6 +7,7 @@ with Guest(GuestSpec(inputs={"src": Path("src")}), image) as guest:
 import contextlib
 import os
 import time
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -17,16 +18,17 @@ from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.guest.channel import Channel, ChannelError
 from cgroup_preflight.guest.image import RootImage
 from cgroup_preflight.guest.inside.frames import Frame
-from cgroup_preflight.guest.machine import start
-from cgroup_preflight.guest.overlay import INPUT_DIR
 from cgroup_preflight.guest.process import GuestProcess
+from cgroup_preflight.guest.saved_start import start
 from cgroup_preflight.guest.spec import Background, BootMode, CommandResult, GuestError, GuestSpec
 from cgroup_preflight.guest.store import damaged
+from cgroup_preflight.guest.words import INPUT_DIR
 
 #: Seconds that an answer may take besides the command itself: for the line, and to kill a command that timed out.
 _GRACE = 20.0
 _CONSOLE_LINES = 12
 _SETTLE_TIMEOUT = 60.0
+_RANDOM_BYTES = 64
 _SEE_REQUEST = Remedy(title="check the program, user or path named above: it must exist inside the guest")
 #: QEMU's user network (qemu(1), -netdev user): the guest's address, its gateway, and the name server.
 _ADDRESS, _GATEWAY, _RESOLVER = "10.0.2.15", "10.0.2.2", "10.0.2.3"
@@ -54,8 +56,8 @@ with open("/etc/resolv.conf", "w") as file: file.write(f"nameserver {resolver}\n
 class Guest:
     """A guest that lives as long as its `with` block; for one thread at a time.
 
-    A guest that dies, hangs or panics raises GuestError with the last console lines. `boot_seconds` and `fence` (what
-    confines it on this host, in words) are known once it runs.
+    A guest that dies, hangs or panics raises GuestError with the last console lines. `boot_seconds`, `fence` (what
+    confines it on this host, in words) and `resumed` (whether it resumed from a saved state) are known once it runs.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class Guest:
         self._channel: Channel | None = None
         self.boot_seconds = 0.0
         self.fence = ""
+        self.resumed = False
 
     def __enter__(self) -> Self:
         """Boots; returns when the guest can run commands (FULL: when systemd has finished starting)."""
@@ -78,9 +81,13 @@ class Guest:
             self._channel = Channel(self._process.line)
             self._receive(timeout=self.spec.boot_timeout, doing="booting")
             self.fence = self._process.fence()
+            self.resumed = self._process.resumed_from is not None
+            if self._process.paused:
+                self._renew()
             if self.spec.mode is BootMode.FULL:
                 self.run(["systemctl", "is-system-running", "--wait"], timeout=_SETTLE_TIMEOUT)
         except BaseException:
+            self._forget_state()
             self._stack.close()
             raise
         self.boot_seconds = time.monotonic() - started
@@ -92,6 +99,11 @@ class Guest:
         """Ends every process of the guest and removes its files, its disk overlay too."""
         self._channel = None
         self._stack.close()
+
+    def _renew(self) -> None:
+        """What a saved state must not give to two machines."""
+        head = {"op": "renew", "seconds": time.time(), "machine_id": uuid.uuid4().hex}
+        self._ask(head, os.urandom(_RANDOM_BYTES), timeout=0.0)
 
     def run(
         self,
@@ -228,9 +240,16 @@ class Guest:
         except ChannelError as error:
             raise self._lost(f"{error} ({doing})") from error
 
+    def _forget_state(self) -> None:
+        """Whatever went wrong in a guest that resumed, the next one boots."""
+        if self._process is not None and self._process.resumed_from is not None:
+            with contextlib.suppress(OSError):
+                self._process.resumed_from.unlink(missing_ok=True)
+
     def _lost(self, what: str) -> HostError:
         # The missing answer could still arrive, and would then be taken for the answer to a later request.
         self._channel = None
+        self._forget_state()
         if not (name := damaged(self._image.root.parent)):
             return self._failed(what)
         remedy = Remedy(title="remove the image: the next run builds it again",

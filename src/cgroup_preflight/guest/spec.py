@@ -7,13 +7,8 @@ from pathlib import Path
 
 from cgroup_preflight.core.errors import HostError
 from cgroup_preflight.core.report import Remedy
-from cgroup_preflight.guest.overlay import (
-    CHANNEL_ARGUMENT,
-    FULL_TARGET,
-    INPUT_ARGUMENT,
-    QUICK_KERNEL_ARGS,
-    QUICK_TARGET,
-)
+from cgroup_preflight.guest.overlay import QUICK_KERNEL_ARGS
+from cgroup_preflight.guest.words import CHANNEL_ARGUMENT, FULL_TARGET, INPUT_ARGUMENT, QUICK_TARGET
 
 
 class GuestError(HostError):
@@ -45,8 +40,10 @@ class GuestSpec:
     """One guest. `inputs` maps names below /run/preflight/in to files or folders of the host.
 
     `agent` is the folder of the agent compiled for the guest's Python, None for its source.
-    `kernel_args` come last and so override others; `boot_timeout` is the seconds until the agent must have answered.
-    `accelerator` is QEMU's: "tcg", or "kvm" where KVM works. `network` allows outgoing connections through QEMU's user
+    `lines` is the number of lines into it, of which the agent uses the first. `kernel_args` come last and so override
+    others; `boot_timeout` is the seconds until the agent must have answered. `accelerator` is QEMU's: "tcg", or "kvm" where
+    KVM works. `states` is the folder of saved states that the guest may resume from, None to boot it plainly. `network`
+    allows outgoing connections through QEMU's user
     network; nothing can connect to the guest.
     """
 
@@ -58,13 +55,17 @@ class GuestSpec:
     kernel_args: tuple[str, ...] = ()
     inputs: Mapping[str, Path] = field(default_factory=dict)
     agent: Path | None = None
+    lines: int = 1
     boot_timeout: float = 120.0
     accelerator: str = "tcg"
+    states: Path | None = None
     network: bool = False
 
     def __post_init__(self) -> None:
         if self.engine is GuestEngine.UML and self.cpus != 1:
             raise ValueError("user-mode-linux has one CPU; use the QEMU engine for more")
+        if self.engine is GuestEngine.UML and self.states is not None:
+            raise ValueError("the state of user-mode-linux cannot be saved; use the QEMU engine")
         if self.engine is GuestEngine.UML and self.network:
             raise ValueError("user-mode-linux has no network without privileges; use the QEMU engine")
 

@@ -17,13 +17,15 @@ from cgroup_preflight.core.report import Remedy
 
 #: Debian's keys, which Ubuntu does not install by default.
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+#: Reads the files of an image; of e2fsprogs, which also makes the disks (debugfs(8)).
+DEBUGFS = "debugfs"
 #: The package of each program or file, in Debian and Ubuntu.
 _DEBIAN_PACKAGES = {
     KEYRING: "debian-archive-keyring",
     "linux.uml": "user-mode-linux",
     "mmdebstrap": "mmdebstrap",
     "mke2fs": "e2fsprogs",
-    "debugfs": "e2fsprogs",
+    DEBUGFS: "e2fsprogs",
     "tar": "tar",
     "unshare": "util-linux",
     "newuidmap": "uidmap",

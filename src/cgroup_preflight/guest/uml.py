@@ -23,7 +23,7 @@ class UmlMachine:
     root: Path
     input: Path
     work: Path
-    channel_fd: int
+    line_fds: tuple[int, ...]
     memory_mib: int
     mode: BootMode
     seccomp: bool = True
@@ -31,8 +31,7 @@ class UmlMachine:
 
 
 def uml_argv(machine: UmlMachine) -> tuple[str, ...]:
-    """The command; kernel messages and console go to stdout, the agent uses `channel_fd`."""
-    channel = machine.channel_fd
+    """The command; kernel messages and console go to stdout, the guest's serial lines are `line_fds`, in order."""
     return (
         machine.program,
         f"mem={machine.memory_mib}M",
@@ -47,7 +46,7 @@ def uml_argv(machine: UmlMachine) -> tuple[str, ...]:
         "con=null",
         "con0=null,fd:1",
         "ssl=null",
-        f"ssl0=fd:{channel},fd:{channel}",
+        *(f"ssl{number}=fd:{line},fd:{line}" for number, line in enumerate(machine.line_fds)),
         # raid6 takes a second to find its fastest checksum routine, which only RAID uses; it has another name since Linux 7.
         # hostfs mounts folders of the host; the argument above does not confine it, because `..` leads out.
         # mmapper makes a file of the host a device.

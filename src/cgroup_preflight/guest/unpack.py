@@ -98,7 +98,8 @@ def unpack(root: Path, excluded: Sequence[str]) -> None:
     try:
         _call(("chroot", str(root), "/bin/sh", "-euc", CONFIGURE))
     finally:
-        bytecode.pack_compiled(root, compiling, root.with_name(ARCHIVE))
+        if compiling is not None:
+            bytecode.pack_compiled(root, compiling, root.with_name(ARCHIVE))
     others = [item for item in packages if not item.is_plain]
     if others:
         _install(others, root)

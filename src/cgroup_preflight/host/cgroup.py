@@ -15,7 +15,7 @@ from cgroup_preflight.host.cgroupfs import (
     parse_pressure,
     parse_proc_cgroup,
 )
-from cgroup_preflight.host.fs import LiveFs
+from cgroup_preflight.host.fs import MachineFs
 from cgroup_preflight.host.procfs import ProcessStat, parse_stat
 
 N = TypeVar("N", int, float)
@@ -27,6 +27,11 @@ _DELETED = " (deleted)"
 _SET_UP = re.compile(r"\(.{1,8}\)")
 
 
+#: The files of `Counters`.
+_COUNTED = (
+    "cpu.stat", "memory.events", "memory.peak", "memory.current", "pids.events", "pids.peak", "pids.events.local",
+    "cpu.stat.local", "cpu.pressure", "memory.pressure", "io.pressure",
+)  # fmt: skip
 #: Keys of memory.stat (Documentation/admin-guide/cgroup-v2.rst).
 MEMORY_PARTS = ("anon", "file", "kernel")
 
@@ -66,7 +71,7 @@ class Counters:
 class Observer:
     """Reads below one cgroup mount."""
 
-    def __init__(self, fs: LiveFs, mount: str) -> None:
+    def __init__(self, fs: MachineFs, mount: str) -> None:
         self._fs = fs
         self._mount = mount.rstrip("/")
         self._held: dict[str, Reading[int]] = {}
@@ -84,16 +89,27 @@ class Observer:
             return self._fs.read(path)
         return self._fs.reread(held.value, path) if isinstance(held, Known) else held
 
+    def prefetch(self, places: Iterable[tuple[str, str]]) -> None:
+        """Reads attribute files, by cgroup and name, in one round trip where the machine is another one."""
+        self._fs.prefetch(self.path(cgroup, attribute) for cgroup, attribute in places)
+
+    def prefetch_processes(self, wanted: Iterable[tuple[int, Sequence[str]]]) -> None:
+        """As `prefetch`, of files of processes, by number and names."""
+        self._fs.prefetch(f"/proc/{pid}/{name}" for pid, names in wanted for name in names)
+
+    def forget(self) -> None:
+        """From now on every read asks the machine again, also where `prefetch` read the file."""
+        self._fs.forget()
+
     def hold(self, cgroup: str, attributes: Iterable[str]) -> None:
         """Opens files that exist; from now on they are read through that, whatever is mounted over them."""
         self._folders.setdefault(cgroup, self._fs.identity(f"{self._mount}{cgroup}"))
         device = value_or(self._fs.device(self._mount or "/"), "")
-        for attribute in attributes:
-            path = self.path(cgroup, attribute)
-            if path not in self._held:
-                reading = self._fs.hold(path, device)
-                if isinstance(reading, Known) or reading.why is not Why.ABSENT:
-                    self._held[path] = reading
+        paths = (self.path(cgroup, attribute) for attribute in attributes)
+        found = self._fs.hold_all([path for path in paths if path not in self._held], device)
+        for path, reading in found.items():
+            if isinstance(reading, Known) or reading.why is not Why.ABSENT:
+                self._held[path] = reading
 
     def is_covered(self, cgroup: str) -> bool:
         """Whether the folder of a cgroup is another one than at `hold`, because something was mounted over it."""
@@ -109,13 +125,14 @@ class Observer:
 
     def exists(self, cgroup: str) -> bool:
         """Whether the cgroup still exists."""
-        return isinstance(self._fs.names(f"{self._mount}{cgroup}"), Known)
+        return value_or(self._fs.exists(f"{self._mount}{cgroup}"), default=False)
 
     def effective(self, cgroup: str) -> Effective:
         """The minimum over the cgroup and all its ancestors below the mount."""
         memory: _Tightest[int] = (None, "")
         cpus: _Tightest[float] = (None, "")
         tasks: _Tightest[int] = (None, "")
+        self.prefetch((level, name) for level in levels(cgroup) for name in ("memory.max", "cpu.max", "pids.max"))
         for level in levels(cgroup):
             memory = _tighter(memory, self._limit(level, "memory.max"), level)
             cpu = parsed(self.read(level, "cpu.max"), parse_cpu_max)
@@ -136,6 +153,7 @@ class Observer:
 
     def counters(self, cgroup: str) -> Counters:
         """Everything the kernel counted for one cgroup."""
+        self.prefetch((cgroup, name) for name in _COUNTED)
         return Counters(
             cgroup=cgroup,
             cpu_stat=parsed(self.read(cgroup, "cpu.stat"), parse_flat_keyed),
@@ -208,7 +226,9 @@ class Observer:
     def children(self) -> dict[int, list[int]]:
         """The children of each process that has some."""
         found: dict[int, list[int]] = {}
-        for each in self.pids():
+        pids = self.pids()
+        self.prefetch_processes((pid, ("stat",)) for pid in pids)
+        for each in pids:
             stat = self.stat(each)
             if stat is not None:
                 found.setdefault(stat.parent, []).append(each)
@@ -227,7 +247,9 @@ class Observer:
         """Processes with one of these invocation ids, which systemd gives to a unit and every child inherits."""
         wanted = {f"INVOCATION_ID={item}": item for item in invocations if item}
         found: dict[int, str] = {}
-        for pid in self.pids():
+        pids = self.pids()
+        self.prefetch_processes((pid, ("environ",)) for pid in pids)
+        for pid in pids:
             found.update((pid, wanted[word]) for word in self._environ(pid) if word in wanted)
         return found
 

@@ -40,6 +40,52 @@ class CommandRunner(Protocol):
         """The finished command, or why it could not be run (absent, denied, failed on time-out)."""
 
 
+class Running(Protocol):
+    """A running command: `stdout` and `stderr` are pipes of this tool, whichever machine it runs on."""
+
+    @property
+    def pid(self) -> int:
+        """Its number on the machine that it runs on."""
+
+    @property
+    def stdin(self) -> "IO[bytes] | None":
+        """What it reads, if it was started so."""
+
+    @property
+    def stdout(self) -> "IO[bytes] | None":
+        """What it prints."""
+
+    @property
+    def stderr(self) -> "IO[bytes] | None":
+        """Its complaints."""
+
+    def poll(self) -> int | None:
+        """Its exit status, None while it runs."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Its exit status. Raises subprocess.TimeoutExpired."""
+
+
+class Programs(Protocol):
+    """Commands on the machine: argv lists, never a line for a shell; `started` counts them."""
+
+    started: int
+
+    def run(self, argv: tuple[str, ...], *, timeout: float = 20.0, stdin: bytes = b"") -> Reading[Completed]:
+        """The finished command, or why it could not be run; on time-out it and all it started are killed."""
+
+    def run_together(
+        self, argvs: Sequence[tuple[str, ...]], *, timeout: float = 20.0, stdin: bytes = b""
+    ) -> tuple[Reading[Completed], ...]:
+        """As `run`, several at the same time, or in one round trip."""
+
+    def start(self, argv: tuple[str, ...], *, stdin: int = -3) -> Running:
+        """A running command with its output piped (`stdin` as of subprocess.Popen); the caller ends it. Raises OSError."""
+
+    def stop(self, process: Running) -> None:
+        """Ends a command of `start` and everything it started. On another machine it also ends with the connection."""
+
+
 class LiveRunner:
     """Runs commands on this machine; `started` counts them."""
 
@@ -91,6 +137,11 @@ class LiveRunner:
             finally:
                 if came and process is not None:
                     _kill_group(process)
+
+    def stop(self, process: Running) -> None:
+        """Ends a command of `start` and everything it started."""
+        assert isinstance(process, subprocess.Popen)
+        stop(process)
 
 
 @contextlib.contextmanager

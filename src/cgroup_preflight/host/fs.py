@@ -3,6 +3,7 @@
 import errno
 import os
 import stat
+from collections.abc import Iterable, Mapping
 
 from cgroup_preflight.core.reading import Known, Missing, Reading, Why, missing, parsed
 from cgroup_preflight.core.records import TYPE_CHECKING
@@ -52,6 +53,50 @@ class HostFs(Protocol):
         """Bytes of a memory page."""
 
 
+class MachineFs(HostFs, Protocol):
+    """What can also be read of a running machine, this one or another.
+
+    `prefetch` and `many` read all their paths in one round trip. What `prefetch` read answers later reads of these paths
+    once each, or until `forget`; on this machine it does nothing, because a read costs nothing here.
+    """
+
+    def prefetch(self, paths: Iterable[str]) -> None:
+        """Reads files that are about to be read."""
+
+    def forget(self) -> None:
+        """From now on, every read asks the machine again."""
+
+    def many(self, paths: Iterable[str]) -> Mapping[str, Reading[bytes]]:
+        """The content of files, by path."""
+
+    def data(self, path: str) -> Reading[bytes]:
+        """The whole content; a gzip file unpacked, one larger than 4M malformed."""
+
+    def block_device(self, path: str) -> Reading[str]:
+        """MAJOR:MINOR of a block device node, or else of the file system that a path is on."""
+
+    def folders(self, path: str) -> Reading[tuple[str, ...]]:
+        """The names of the folders in a folder, sorted; links are none."""
+
+    def quick(self, path: str) -> Reading[bytes]:
+        """The content of a file of /proc that is read often."""
+
+    def identity(self, path: str) -> Reading[tuple[int, int]]:
+        """Two numbers of a file that are the same for each name of it, and differ from those of every other file."""
+
+    def hold(self, path: str, device: str) -> Reading[int]:
+        """A number for `reread`, which the caller gives to `release`; `device` is that of its file system."""
+
+    def hold_all(self, paths: Iterable[str], device: str) -> Mapping[str, Reading[int]]:
+        """As `hold`, of several files of one file system in few round trips. `prefetch` reads them as `reread` does."""
+
+    def reread(self, handle: int, path: str) -> Reading[str]:
+        """The whole text of an open file, as it is now."""
+
+    def release(self, handle: int) -> None:
+        """Closes a file that was open."""
+
+
 class LiveFs:
     """The running host, or with `root` a tree of another one mounted elsewhere."""
 
@@ -69,7 +114,7 @@ class LiveFs:
 
     def read(self, path: str) -> Reading[str]:
         """The whole text; binary or oversized content is malformed, never cut."""
-        return parsed(self.data(path), _text)
+        return parsed(self.data(path), text_of)
 
     def data(self, path: str) -> Reading[bytes]:
         """The whole content; a gzip file unpacked, an oversized one malformed."""
@@ -80,15 +125,21 @@ class LiveFs:
             return Missing(source=path, why=Why.MALFORMED, detail="not a file")
         except OSError as error:
             return missing(path, error)
-        if data.startswith(b"\x1f\x8b"):
-            data = _gunzip(data)
-        if len(data) > TEXT_MAX:
-            return Missing(source=path, why=Why.MALFORMED, detail="larger than 4M")
-        return Known(value=data, source=path)
+        return whole(path, data)
+
+    def prefetch(self, paths: Iterable[str]) -> None:
+        """As `MachineFs.prefetch`."""
+
+    def forget(self) -> None:
+        """As `MachineFs.forget`."""
+
+    def many(self, paths: Iterable[str]) -> Mapping[str, Reading[bytes]]:
+        """As `MachineFs.many`."""
+        return {path: self.data(path) for path in paths}
 
     def pieces(self, path: str, keep: tuple[str, ...], separator: str) -> Reading[tuple[str, ...]]:
         """The pieces wanted, in the order of the file; binary content matters only inside one of them."""
-        return parsed(self.data(path), lambda data: _pieces(data, keep, separator))
+        return parsed(self.data(path), lambda data: pieces_of(data, keep, separator))
 
     def link(self, path: str) -> Reading[str]:
         """The target as the link spells it."""
@@ -177,10 +228,14 @@ class LiveFs:
             return Missing(source=path, why=Why.MALFORMED, detail="another file is mounted over it")
         return Known(value=handle, source=path)
 
+    def hold_all(self, paths: Iterable[str], device: str) -> Mapping[str, Reading[int]]:
+        """As `MachineFs.hold_all`."""
+        return {path: self.hold(path, device) for path in paths}
+
     def reread(self, handle: int, path: str) -> Reading[str]:
         """The whole text of an open file, as it is now; at most a page, as of most kernel files."""
         try:
-            return parsed(Known(value=os.pread(handle, _PAGE, 0), source=path), _text)
+            return parsed(Known(value=os.pread(handle, _PAGE, 0), source=path), text_of)
         except OSError as error:
             return missing(path, error)
 
@@ -245,7 +300,17 @@ def _pieces_with(text: str, keep: tuple[str, ...], separator: str) -> tuple[str,
     return tuple(found[start] for start in sorted(found))
 
 
-def _pieces(data: bytes, keep: tuple[str, ...], separator: str) -> tuple[str, ...]:
+def whole(path: str, data: bytes) -> Reading[bytes]:
+    """The content of a file, of which at most a byte more than is allowed was read; a gzip file unpacked."""
+    if data.startswith(b"\x1f\x8b"):
+        data = _unpacked(data)
+    if len(data) > TEXT_MAX:
+        return Missing(source=path, why=Why.MALFORMED, detail="larger than 4M")
+    return Known(value=data, source=path)
+
+
+def pieces_of(data: bytes, keep: tuple[str, ...], separator: str) -> tuple[str, ...]:
+    """As `HostFs.pieces`, of the content of a file. Raises ValueError where one of them is no text."""
     # Any user can mount something (FUSE) whose name is not UTF-8; the other lines must stay readable.
     found = _pieces_with(data.decode("utf-8", "surrogateescape"), keep, separator)
     try:
@@ -255,14 +320,15 @@ def _pieces(data: bytes, keep: tuple[str, ...], separator: str) -> tuple[str, ..
     return found
 
 
-def _text(data: bytes) -> str:
+def text_of(data: bytes) -> str:
+    """The content of a file as text. Raises ValueError where it is none."""
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError:
         raise ValueError("not text") from None
 
 
-def _gunzip(data: bytes) -> bytes:
+def _unpacked(data: bytes) -> bytes:
     """/proc/config.gz; what cannot be unpacked stays as it is, and is then not text."""
     import zlib  # only where a file is packed
 

@@ -8,16 +8,13 @@ import contextlib
 import json
 import os
 import selectors
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
 from cgroup_preflight.core.reading import Known, Reading
 from cgroup_preflight.core.records import TYPE_CHECKING, dataclass
-from cgroup_preflight.host.command import stop
 
 if TYPE_CHECKING:
-    import subprocess
-
-    from cgroup_preflight.host.command import Completed, LiveRunner
+    from cgroup_preflight.host.command import Completed, Programs, Running
 
 _FIELDS = (
     "MESSAGE", "_SYSTEMD_UNIT", "_SYSTEMD_USER_UNIT", "UNIT", "USER_UNIT", "_SYSTEMD_SLICE", "_SYSTEMD_USER_SLICE",
@@ -57,7 +54,7 @@ def _matches(units: Iterable[str]) -> Iterator[str]:
     return (f"{option}={unit}" for unit in units for option in ("--unit", "--user-unit"))
 
 
-def slices_in_journal(runner: "LiveRunner") -> Reading[frozenset[str]]:
+def slices_in_journal(runner: "Programs") -> Reading[frozenset[str]]:
     """The slices with entries that the caller may read; missing where there is no journal."""
     answers: Sequence[Reading[Completed]] = runner.run_together(tuple((*_CALL, f"--field={name}") for name in _SLICES))
     found: set[str] = set()
@@ -68,7 +65,7 @@ def slices_in_journal(runner: "LiveRunner") -> Reading[frozenset[str]]:
     return Known(value=frozenset(found), source="journalctl")
 
 
-def has_entries(runner: "LiveRunner", units: Iterable[str]) -> bool:
+def has_entries(runner: "Programs", units: Iterable[str]) -> bool:
     """Whether the journal has an entry of one of these units that the caller may read."""
     answer = runner.run((*_CALL, "--lines=1", "--output=json", "--output-fields=_PID", *_matches(units)))
     return isinstance(answer, Known) and bool(answer.value.stdout)
@@ -113,10 +110,10 @@ def _text(value: object) -> str:
     return "\n".join(_text(item) for item in value if isinstance(item, str | list) and item != value)
 
 
-def lines_of(process: "subprocess.Popen[bytes]", complain: list[str]) -> Generator[bytes, None, None]:
+def lines_of(process: "Running", complain: list[str], end: "Callable[[Running], None]") -> Generator[bytes, None, None]:
     """The lines that a command prints, until it ends; at the end `complain` has what it said on stderr.
 
-    The command is ended, too, when the caller stops reading.
+    The command is ended with `end`, too, when the caller stops reading.
     """
     assert process.stdout is not None
     assert process.stderr is not None
@@ -140,5 +137,5 @@ def lines_of(process: "subprocess.Popen[bytes]", complain: list[str]) -> Generat
         with contextlib.suppress(Exception):
             process.wait(timeout=5.0)
     finally:
-        stop(process)
+        end(process)
         complain += errors.decode("utf-8", "replace").splitlines()

@@ -8,7 +8,16 @@ from cgroup_preflight.metrics.samples import Sample, Snapshot
 from cgroup_preflight.metrics.tree import Tree
 
 if TYPE_CHECKING:
-    from cgroup_preflight.host.fs import LiveFs
+    from typing import Protocol
+
+    from cgroup_preflight.core.reading import Reading
+
+    class QuickFs(Protocol):
+        """What reads a file of the kernel."""
+
+        def quick(self, path: str) -> Reading[bytes]:
+            """Its content."""
+
 
 #: Files of the host (proc(5), accounting/psi.rst, scheduler/sched-ext.rst).
 HOST_FILES = (
@@ -52,7 +61,7 @@ def reader_of_host(depth: int) -> "MomentReader":
 class MomentReader:
     """Reads moments of this host."""
 
-    def __init__(self, tree: Tree, fs: "LiveFs", mount: str) -> None:
+    def __init__(self, tree: Tree, fs: "QuickFs", mount: str) -> None:
         self._tree = tree
         self._fs = fs
         self._mount = mount.rstrip("/")

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from cgroup_preflight.checks.cgroup.hierarchy import PAGE, hierarchy_name
 from cgroup_preflight.core.errors import HostError, UsageError
 from cgroup_preflight.core.reading import Known, Missing, Why, value_or
+from cgroup_preflight.core.records import TYPE_CHECKING
 from cgroup_preflight.core.report import Remedy
-from cgroup_preflight.host.fs import LiveFs
+from cgroup_preflight.host.fs import HostFs, MachineFs
 from cgroup_preflight.host.gather import read_mounts
 from cgroup_preflight.host.procfs import parse_cpu_list, read_kernel
 from cgroup_preflight.metrics.door import LiveDoor
@@ -18,10 +19,25 @@ from cgroup_preflight.metrics.readings import Readings
 from cgroup_preflight.metrics.tree import Scope, Tree
 from cgroup_preflight.metrics.watch import Watch
 
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    from cgroup_preflight.core.reading import Reading
+
+    class SlicesFs(Protocol):
+        """What finds slices."""
+
+        def exists(self, path: str) -> Reading[bool]:
+            """Whether a path exists."""
+
+        def folders(self, path: str) -> Reading[tuple[str, ...]]:
+            """The names of the folders in a folder."""
+
+
 _NEAREST_MAX = 256
 
 
-def cgroup_mount(fs: LiveFs) -> str:
+def cgroup_mount(fs: HostFs) -> str:
     """Where cgroup v2 is mounted. Raises HostError for a host that has v1 there, or nothing."""
     mounts, mount = read_mounts(fs)
     if isinstance(mount, Known):
@@ -34,13 +50,13 @@ def cgroup_mount(fs: LiveFs) -> str:
     raise HostError(f"{words}; these metrics come from cgroup v2", where=mount.source, remedy=Remedy(title=PAGE.fix))
 
 
-def scope_of(fs: LiveFs, mount: str, names: Sequence[str], depth: int) -> Scope:
+def scope_of(fs: "SlicesFs", mount: str, names: Sequence[str], depth: int) -> Scope:
     """The scope of the chosen slices; none for all. Raises UsageError for one that does not exist, with the nearest."""
     chosen = () if ROOT_SLICE in names else names
     return Scope(slices=tuple(_slice(fs, mount, name) for name in chosen), depth=depth)
 
 
-def _slice(fs: LiveFs, mount: str, name: str) -> str:
+def _slice(fs: "SlicesFs", mount: str, name: str) -> str:
     full = name if name.endswith(".slice") else f"{name}.slice"
     try:
         path = slice_path(full)
@@ -55,7 +71,7 @@ def _slice(fs: LiveFs, mount: str, name: str) -> str:
                      remedy=Remedy(title=f"{hint}`systemctl list-units -t slice` lists those that run"))  # fmt: skip
 
 
-def _slices(fs: LiveFs, mount: str) -> list[str]:
+def _slices(fs: "SlicesFs", mount: str) -> list[str]:
     """The names of all slices that exist."""
     found, todo = list[str](), [mount]
     while todo:
@@ -66,7 +82,7 @@ def _slices(fs: LiveFs, mount: str) -> list[str]:
     return found
 
 
-def readings_of(fs: LiveFs, mount: str, scope: Scope, *, follow: bool) -> tuple[Readings, Watch | None]:
+def readings_of(fs: MachineFs, mount: str, scope: Scope, *, follow: bool) -> tuple[Readings, Watch | None]:
     """Readings of the cgroups below `mount`, and with `follow` the watch that reports to them, where there can be one."""
     online = read_kernel(fs, "/sys/devices/system/cpu/online", parse_cpu_list)
     cpus = len(online.value) if isinstance(online, Known) else os.cpu_count() or 1

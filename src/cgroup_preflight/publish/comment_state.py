@@ -102,9 +102,12 @@ def _slim(leg: Leg, message: int, findings: int) -> Leg:
     report = leg.report
     wrong = [item for item in report.findings if item.status in PROBLEMS]
     wrong.sort(key=lambda item: PROBLEMS.index(item.status))
-    fine = {item.code: item for item in report.findings if item.status in (Status.PASS, Status.SKIP)}
+    waived = [item for item in report.findings if item.is_waived]
+    fine = {item.code: item for item in report.findings
+            if item.status in (Status.PASS, Status.SKIP) and not item.is_waived}  # fmt: skip
     kept = [_slim_finding(item, message) for item in wrong[:findings]]
     kept += [_slim_finding(item, min(message, 60)) for item in fine.values()] if findings else []
+    kept += [_slim_finding(item, message) for item in waived[:findings]]
     if not findings:  # one stays to support the verdict: the reader refuses a pass without a passed check
         passed = [item for item in fine.values() if item.status is Status.PASS]
         kept = [_slim_finding(item, 0) for item in (*wrong, *passed)[:1]]
@@ -119,6 +122,7 @@ def _slim_finding(item: Finding, message: int) -> Finding:
     return Finding(
         code=clip(item.code, 20), name=clip(item.name, 60), status=item.status, subject=clip(item.subject, 60),
         message=clip(item.message, message) if message else "", remedies=remedies, location=item.location,
+        policy=item.policy and replace(item.policy, reason=clip(item.policy.reason, max(message, 20))),
     )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from cgroup_preflight.publish.origin import LegId, named
 from cgroup_preflight.report import comment as comment_body
 from cgroup_preflight.report.headline import planned_changes
 from cgroup_preflight.report.merge import RUNNER, Leg, Merged, merge
+from cgroup_preflight.report.views import noise_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,5 +82,6 @@ def _differs(report: Report, baseline: Report | None) -> bool:
 
 
 def _problems(report: Report) -> tuple[Verdict, frozenset[tuple[str, str, Status]]]:
-    wrong = [item for item in report.findings if item.status in PROBLEMS]
+    is_noise = noise_of(report)
+    wrong = [item for item in report.findings if item.status in PROBLEMS and not is_noise(item)]
     return report.verdict, frozenset((item.code, item.subject, item.status) for item in wrong)

@@ -11,5 +11,6 @@ MODULES = {
     "sarif": "sarif",
     "codequality": "codequality",
     "markdown": "markdown",
+    "html": "html_page",
 }
 FORMATS = tuple(MODULES)

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping
 from cgroup_preflight.core.report import PROBLEMS, Report, Status
 from cgroup_preflight.report.escape import clip, plain
 from cgroup_preflight.report.place import Placed, place
+from cgroup_preflight.report.views import noise_of
 
 #: Annotations in one request (GitHub's limit), and in all: a bounded number of requests, and more than anybody reads.
 _BATCH = 50
@@ -28,7 +29,7 @@ Annotation = dict[str, str | int]
 
 def batches(report: Report) -> list[list[Annotation]]:
     """At most LIMIT annotations, the worst first, in lists of at most `_BATCH`; without findings one empty list."""
-    placed = list(place(report, PROBLEMS))
+    placed = list(place(report, PROBLEMS, noise_of(report)))
     placed.sort(key=lambda item: PROBLEMS.index(item.finding.status))
     found = [_annotation(item) for item in placed[:LIMIT]]
     return [found[start : start + _BATCH] for start in range(0, len(found), _BATCH)] or [[]]
@@ -69,7 +70,7 @@ def render(report: Report, *, placed: bool = True, taken: Mapping[str, int] | No
     """
     used = taken or {}
     groups: dict[str, list[Placed]] = defaultdict(list)
-    for item in place(report, PROBLEMS):
+    for item in place(report, PROBLEMS, noise_of(report)):
         groups[_KINDS[item.finding.status]].append(item)
     return "".join(
         line

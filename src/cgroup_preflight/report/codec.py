@@ -26,7 +26,8 @@ def document(report: Report) -> dict[str, object]:
 
 
 def _record(item: object, kind: type) -> "dict[str, Any]":
-    return {field.name: _field(getattr(item, field.name), field) for field in RECORDS[kind]}
+    values = ((field, getattr(item, field.name)) for field in RECORDS[kind])
+    return {field.name: _field(value, field) for field, value in values if value is not None or not field.is_left_out}
 
 
 def _field(value: "Any", field: Field) -> object:  # noqa: ANN401 - `field` says what it is

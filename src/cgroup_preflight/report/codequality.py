@@ -20,6 +20,7 @@ from cgroup_preflight.report.headline import headline
 from cgroup_preflight.report.merge import Merged
 from cgroup_preflight.report.place import CONFIG_NAME, Placed, place
 from cgroup_preflight.report.report_file import FILE_MAX, fitting, harmful
+from cgroup_preflight.report.views import noise_of
 
 _SEVERITIES = {Status.FAIL: "critical", Status.UNVERIFIED: "major", Status.WARN: "minor"}
 
@@ -29,7 +30,7 @@ def render(report: Report, *, limit: int = FILE_MAX) -> str:
 
     At most `limit` bytes: the worst findings are kept, and one more entry counts the others.
     """
-    items = list(place(report, PROBLEMS))
+    items = list(place(report, PROBLEMS, noise_of(report)))
     text = _text(report, [_entry(item) for item in items])
     if len(text) <= limit:  # JSON in ASCII: characters are bytes
         return text
@@ -87,7 +88,9 @@ def annotations(merged: Merged, links: dict[str, str]) -> str:
 
 def dotenv(merged: Merged) -> str:
     """Variables for later jobs: only our own words and numbers, so that no foreign text enters an environment."""
-    counts = {status: sum(item.status is status for item in merged.report.findings) for status in Status}
+    is_noise = noise_of(merged.report)
+    counts = {status: sum(item.status is status and not is_noise(item) for item in merged.report.findings)
+              for status in Status}  # fmt: skip
     values = {
         "VERDICT": merged.verdict.value, "RUNNERS": merged.count, "FAILED": counts[Status.FAIL],
         "UNVERIFIED": counts[Status.UNVERIFIED], "WARNINGS": counts[Status.WARN],

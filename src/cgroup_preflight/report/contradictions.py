@@ -8,9 +8,11 @@ from collections.abc import Iterable, Iterator
 
 from cgroup_preflight.config.properties import BOUNDS, BY_NAME
 from cgroup_preflight.core import codes
+from cgroup_preflight.core.policy import is_firm
 from cgroup_preflight.core.quantities import says
 from cgroup_preflight.core.report import (
     VERDICTS_WORST_FIRST,
+    By,
     CpuUsage,
     Finding,
     HostSummary,
@@ -34,6 +36,7 @@ _RUN = codes.SERVICE_RUN.code
 def contradictions(report: Report) -> Iterator[str]:
     """Sentences that name a place in the report by its position, and never repeat a text of it."""
     yield from _verdict(report)
+    yield from _rulings(report)
     names: set[str] = set()
     about: dict[str, list[Finding]] = defaultdict(list)
     for finding in report.findings:
@@ -47,7 +50,7 @@ def contradictions(report: Report) -> Iterator[str]:
             yield from _limit(limit, f"{at}.limits[{index}]")
         if item.cpu is not None:
             yield from _cpu(item.cpu, f"{at}.cpu")
-        if report.verdict is Verdict.PASS:
+        if report.verdict is Verdict.PASS and not any(map(_is_accepted, about[item.name])):
             yield from _passed(item, about[item.name], at, report.host)
 
 
@@ -59,6 +62,34 @@ def _verdict(report: Report) -> Iterator[str]:
     number = next(wrong, None)
     why = f"findings[{number}].status is {worst}" if number is not None else "no finding passed"
     yield f"the verdict is {report.verdict}, better than its findings: {why}"
+
+
+#: The status of a finding after each part of a policy.
+_AFTER = {
+    By.IGNORE: Status.SKIP, By.BASELINE: Status.SKIP, By.FAIL_ON: Status.FAIL, By.WARN_ON: Status.WARN,
+    By.MACHINE_WARNINGS: Status.WARN,
+}  # fmt: skip
+
+
+def _rulings(report: Report) -> Iterator[str]:
+    """What no policy does (`core.policy`)."""
+    for number, item in enumerate(report.findings):
+        ruling, at = item.policy, f"findings[{number}].policy"
+        if ruling is None:
+            continue
+        if ruling.was not in (Status.FAIL, Status.WARN):
+            yield f"{at}.was is {ruling.was}, which no policy changes"
+        if item.status is not _AFTER[ruling.by]:
+            yield f"{at}.by is {ruling.by}, and the status is {item.status}"
+        if ruling.by is By.IGNORE and not ruling.reason.strip():
+            yield f"{at}.reason is empty"
+        if ruling.by in (By.BASELINE, By.WARN_ON) and ruling.was is Status.FAIL and is_firm(item.code):
+            yield f"{at}.by is {ruling.by}, which does not change a fail of this code"
+
+
+def _is_accepted(item: Finding) -> bool:
+    """Whether a policy accepts something that failed, so that its traces are in the numbers of the service."""
+    return item.policy is not None and item.policy.was is Status.FAIL
 
 
 def _limit(limit: LimitResult, at: str) -> Iterator[str]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from cgroup_preflight.core.records import dataclass
 from cgroup_preflight.core.report import (
+    By,
     CpuUsage,
     Finding,
     HostSummary,
@@ -16,6 +17,7 @@ from cgroup_preflight.core.report import (
     Remedy,
     RemedyFile,
     Report,
+    Ruling,
     ServiceResult,
     Status,
     Verdict,
@@ -64,6 +66,11 @@ class Field:
     most: int = 10_000
     optional: bool = False
 
+    @property
+    def is_left_out(self) -> bool:
+        """Whether a record without a value has no such field in the file, so that most reports are as they were."""
+        return self.optional and not self.null
+
 
 _CODE = (
     "CGP1xx host, 2xx config and plan, 3xx artifacts, 4xx Go, 5xx smoke, 6xx publishing, 7xx contention, 8xx rollout."
@@ -79,6 +86,7 @@ RECORDS: Mapping[type, tuple[Field, ...]] = {
         Field("started_at", "text", "RFC 3339, in UTC."),
         Field("duration_seconds", "seconds", "Time that the command took."),
         Field("origin", Origin, "The CI job that published the report; null elsewhere.", null=True, optional=True),
+        Field("project", "text", "The project of the config; absent where no config was read.", optional=True),
     ),
     Origin: (
         Field("id", "text", "Hash of the job and its whole matrix; the same in each attempt."),
@@ -111,6 +119,14 @@ RECORDS: Mapping[type, tuple[Field, ...]] = {
         Field("evidence", "evidence", "What was read, not what was concluded."),
         Field("remedies", Remedy, "What to do, the best first.", many=True, most=100),
         Field("location", Location, "The line of the config that causes it.", null=True),
+        Field("policy", Ruling, "What the policy made of it; absent where it changed nothing.", optional=True),
+    ),
+    Ruling: (
+        Field("by", By, "ignore: [[policy.ignore]] or a comment in the config; baseline: the report of --baseline."),
+        Field("was", Status, "The status that the check gave."),
+        Field("reason", "text", "Why it is ignored."),
+        Field("until", "text", "The last day on which it is ignored, YYYY-MM-DD; may be empty."),
+        Field("location", Location, "Where the config says so.", null=True),
     ),
     Remedy: (
         Field("title", "text", "What to do."),

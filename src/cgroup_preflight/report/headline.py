@@ -10,6 +10,7 @@ from cgroup_preflight.core import codes
 from cgroup_preflight.core.records import dataclass
 from cgroup_preflight.core.report import NO_PASS, PROBLEMS, Finding, Report, ServiceResult, Status, Verdict
 from cgroup_preflight.report.escape import plain
+from cgroup_preflight.report.views import view_of
 
 #: Checks named in the line; the others are counted.
 NAMES_MAX = 3
@@ -80,11 +81,11 @@ def _failed(report: Report, runners: Runners | None) -> str:
     failed = _with(report, Status.FAIL)
     if not failed:
         return "the report does not name the check that failed"
-    ran = len(report.findings) - len(_with(report, Status.SKIP))
+    ran = sum(item.status is not Status.SKIP or item.is_waived for item in report.findings)
     count = _count(len(failed), "check") if runners else f"{len(failed)} of {_count(ran, 'check')}"
     unverified = len(_with(report, Status.UNVERIFIED))
     more = f"; {_count(unverified, 'check')} could not run" if unverified else ""
-    return f"{count} failed: {_names(failed)}{more}"
+    return f"{count} failed: {_names(failed)}{more}{_accepted(report, '; ')}"
 
 
 def _contention(report: Report) -> str:
@@ -120,7 +121,7 @@ def _unverified(report: Report, _runners: Runners | None) -> str:
     if untried:
         said = f"{_count(len(untried), 'check')} could not run ({_names(untried)})"
     elif all(item.status is Status.SKIP for item in report.findings):
-        said = "no check ran"
+        said = "all that was found is ignored" if _accepted(report) else "no check ran"
     else:
         said = "the report does not name the check that could not run"
     return f"{said}; this is not a pass"
@@ -129,10 +130,22 @@ def _unverified(report: Report, _runners: Runners | None) -> str:
 def _passed(report: Report, runners: Runners | None) -> str:
     if runners is not None:
         return _proven_on(runners)
-    passed, warned, skipped = (len(_with(report, status)) for status in (Status.PASS, Status.WARN, Status.SKIP))
+    passed = len(_with(report, Status.PASS))
+    about_machine = len(view_of(report).machine)
+    warned = len(_with(report, Status.WARN)) - about_machine
+    skipped = sum(not item.is_waived for item in _with(report, Status.SKIP))
     warnings = f", {_count(warned, 'warning')}" if warned else ""
     rest = f", {skipped} skipped" if skipped else ""
-    return f"{_proven(report)} ({_count(passed, 'check')} passed{warnings}{rest})"
+    machine = f"; {_count(about_machine, 'warning')} about the machine" if about_machine else ""
+    return f"{_proven(report)} ({_count(passed, 'check')} passed{warnings}{rest}{_accepted(report)}{machine})"
+
+
+def _accepted(report: Report, before: str = ", ") -> str:
+    """How many findings do not count, because the config ignores them or the baseline has them."""
+    found = view_of(report)
+    parts = [f"{len(found.ignored)} ignored"] if found.ignored else []
+    parts += [f"{len(found.forgiven)} forgiven by the baseline"] if found.forgiven else []
+    return f"{before}{', '.join(parts)}" if parts else ""
 
 
 def _proven_on(runners: Runners) -> str:
@@ -154,10 +167,18 @@ def _proven(report: Report) -> str:
     return "no service ran, so no limit is proven"
 
 
-def service_word(report: Report, name: str) -> Verdict:
-    """The verdict about one service, by the findings about it that the report has."""
-    seen = {item.status for item in report.findings if item.subject == name}
-    return next((Verdict(status.value) for status in NO_PASS if status in seen), Verdict.PASS)
+#: The word about a service that failed in something which the policy accepts.
+ACCEPTED = "accepted"
+
+
+def service_word(report: Report, name: str) -> str:
+    """A verdict about one service, by the findings about it that the report has, or ACCEPTED."""
+    about = [item for item in report.findings if item.subject == name]
+    seen = {item.status for item in about}
+    if found := next((status.value for status in NO_PASS if status in seen), ""):
+        return found
+    failed = any(item.policy is not None and item.policy.was is Status.FAIL for item in about)
+    return ACCEPTED if failed else Verdict.PASS.value
 
 
 def proves_limits(report: Report) -> bool:

@@ -16,6 +16,7 @@ from cgroup_preflight.report.escape import clip, log_lines, plain
 from cgroup_preflight.report.headline import headline
 from cgroup_preflight.report.place import Placed, place
 from cgroup_preflight.report.report_file import FILE_MAX, fitting, harmful
+from cgroup_preflight.report.views import excuse
 
 _NAME = "cgroup-preflight"
 _ELEMENTS = {Status.FAIL: "failure", Status.UNVERIFIED: "error"}
@@ -124,7 +125,9 @@ def _case(
         kind = {"message": _line(item.message), "type": item.status.value}
         ET.SubElement(case, _ELEMENTS[item.status], kind).text = text
     elif item.status is Status.SKIP:
-        ET.SubElement(case, "skipped", {"message": _line(item.message)})
+        ET.SubElement(case, "skipped", {"message": _line(excuse(item) or item.message)}).text = (
+            text if item.policy else None
+        )
     else:
         ET.SubElement(case, "system-out").text = text
 
@@ -132,6 +135,8 @@ def _case(
 def _content(item: Finding) -> Iterable[str]:
     word = f"{item.status.value}: " if item.status is not Status.FAIL else ""
     yield f"{word}{clip(item.message)}"
+    if why := excuse(item):
+        yield clip(why)
     for key, value in item.evidence.items():
         yield f"read: {clip(key, 500)} = {clip(str(value))}"
     for remedy in item.remedies:

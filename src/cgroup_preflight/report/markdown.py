@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from cgroup_preflight.core.quantities import format_bytes
 from cgroup_preflight.core.report import NO_PASS, PROBLEMS, Finding, Remedy, Report, ServiceResult, Status, Verdict
 from cgroup_preflight.report.escape import code, log_lines, pre, prose
-from cgroup_preflight.report.headline import Runners, headline, planned_changes, problems, service_word
+from cgroup_preflight.report.headline import ACCEPTED, Runners, headline, planned_changes, problems, service_word
 from cgroup_preflight.report.place import relative
+from cgroup_preflight.report.views import View, excuse, surroundings, view_of
 
 #: Room for the line that counts what was left out, bytes.
 _RESERVE = 300
@@ -92,21 +93,25 @@ def render(report: Report, *, limit: int = LIMIT, runners: Runners | None = None
     """
     if limit < LIMIT_MIN:
         raise ValueError(f"a limit of {limit} bytes is below {LIMIT_MIN}")
-    worst = problems(report.findings)
+    view = view_of(report)
+    worst = problems(view.problems)
     planned = planned_changes(report.findings)
-    shown = {id(item) for item in (*worst, *planned)}
-    rest = [item for item in report.findings if id(item) not in shown]
+    changing = set(map(id, planned))
+    rest = [item for item in view.rest if id(item) not in changing]
     tails = {item.name: item.log_tail for item in report.services}
-    budget = Budget(_head(report, worst, runners), limit=limit)
+    budget = Budget(_head(report, view, worst, runners), limit=limit)
     # The most important first.
     budget.add(MarkdownSection(name="findings", head=_FINDINGS_HEAD, count=len(worst), rows=map(_finding_row, worst)))
     changes = map(_change_row, planned)
     budget.add(MarkdownSection(name="changes", head=_CHANGES_HEAD, count=len(planned), rows=changes))
     services = (_service_row(item, service_word(report, item.name)) for item in report.services)
     budget.add(MarkdownSection(name="services", head=_SERVICES_HEAD, count=len(report.services), rows=services))
+    _add_accepted(budget, view)
     more = [item for item in worst if item.evidence or item.remedies or tails.get(item.subject)]
     details = (_details(item, tails.get(item.subject, ())) for item in more)
     budget.add(MarkdownSection(name="details", count=len(more), rows=details))
+    machine = [f"| {_check(item)} | {prose(item.message, 600)}{_first(item)} |\n" for item in view.machine]
+    budget.add(_folded("warnings about the machine", "warning{} about the machine, not the project", machine))
     passed, foot = map(_finding_row, rest), "\n</details>\n"
     budget.add(MarkdownSection(name="passed checks", head=_passed_head(rest), foot=foot, count=len(rest), rows=passed))
     return budget.text()
@@ -114,31 +119,53 @@ def render(report: Report, *, limit: int = LIMIT, runners: Runners | None = None
 
 #: Two columns: with four, a phone shows the first three and cuts off what was found.
 _FINDINGS_HEAD = "\n| Check | Found |\n|---|---|\n"
+_IGNORED_HEAD = "\n| Ignored | Found, and why it does not count |\n|---|---|\n"
 _CHANGES_HEAD = "\n| Slice | Change |\n|---|---|\n"
 _SERVICES_HEAD = "\n| Service | Limits | Memory | CPU |\n|---|---|---|---|\n"
+
+
+def _folded(name: str, title: str, rows: Sequence[str]) -> MarkdownSection:
+    """Rows below a line that counts them; the braces of `title` take the plural."""
+    head = f"\n<details><summary>{len(rows)} {title.format('s' if len(rows) != 1 else '')}</summary>\n{_FINDINGS_HEAD}"
+    return MarkdownSection(name=name, head=head, foot="\n</details>\n", count=len(rows), rows=rows)
+
+
+def _add_accepted(budget: Budget, view: View) -> None:
+    """What does not count: the exceptions of the config are shown, what a baseline forgives is folded."""
+    ignored = [
+        f"| {_check(item)} | {prose(item.message, 600)}<br>{prose(excuse(item), 900)} |\n" for item in view.ignored
+    ]
+    budget.add(MarkdownSection(name="ignored findings", head=_IGNORED_HEAD, count=len(ignored), rows=ignored))
+    forgiven = [f"| {_check(item)} | {prose(item.message, 600)}{_at(item)} |\n" for item in view.forgiven]
+    budget.add(_folded("forgiven findings", "finding{} that the baseline has, too", forgiven))
 
 
 def _passed_head(rest: Sequence[Finding]) -> str:
     return f"\n<details><summary>{len(rest)} checks passed or skipped</summary>\n{_FINDINGS_HEAD}"
 
 
-def _head(report: Report, worst: Sequence[Finding], runners: Runners | None) -> str:
+def _head(report: Report, view: View, worst: Sequence[Finding], runners: Runners | None) -> str:
     """Two lines and the host; shorter than LIMIT_MIN because foreign words in it are clipped."""
     title = f"## {VERDICT_MARKS[report.verdict]} cgroup-preflight {prose(headline(report, runners))}"
-    lines = [title, _next(report, worst)]
+    lines = [title, _next(report, view, worst)]
     host = report.host
     if host is not None:
         parts = (
             ("kernel", host.kernel), ("systemd", host.systemd), ("cgroup", host.hierarchy), ("engine", host.engine),
         )  # fmt: skip
-        lines += ["", "On " + ", ".join(f"{name} {code(value or 'none', 20)}" for name, value in parts) + "."]
+        around = surroundings(report)
+        said = ", ".join(f"{name} {code(value or 'none', 20)}" for name, value in parts)
+        lines += ["", f"On {said}{f'; {prose(around, 120)}' if around else ''}."]
     return "\n".join([*lines, ""])
 
 
-def _next(report: Report, worst: Sequence[Finding]) -> str:
+def _next(report: Report, view: View, worst: Sequence[Finding]) -> str:
     """What to do: the first remedy of the worst finding."""
     if report.verdict is Verdict.PASS:
-        return "**Nothing to do.**" + (" The warnings are below." if worst else "")
+        groups = ((len(worst), "warning{}"), (len(view.machine), "warning{} about the machine"),
+                  (len(view.ignored), "ignored"), (len(view.forgiven), "forgiven by the baseline"))  # fmt: skip
+        below = ", ".join(f"{count} {what.format('s' if count > 1 else '')}" for count, what in groups if count)
+        return f"**Nothing blocks the merge.** Below: {below}." if below else "**Nothing to do.**"
     counts = ", ".join(f"{count} {status.value}" for status in PROBLEMS if (count := _count(worst, status)))
     title = next((remedy.title for item in worst for remedy in item.remedies), "")
     todo = prose(title, 120) if title else "read the findings below" if worst else "find out why no check ran"
@@ -150,9 +177,17 @@ def _count(findings: Iterable[Finding], status: Status) -> int:
 
 
 def _finding_row(item: Finding) -> str:
-    check = f"{code(item.code, 40)} {prose(item.name, 80)}"
-    subject = code(item.subject, 200)
-    return f"| {_MARKS[item.status]} {check}<br>{subject} | {prose(item.message, 600)}{_at(item)} |\n"
+    why = f"<br>{prose(excuse(item), 300)}" if excuse(item) else ""
+    return f"| {_MARKS[item.status]} {_check(item)} | {prose(item.message, 600)}{_at(item)}{why} |\n"
+
+
+def _check(item: Finding) -> str:
+    return f"{code(item.code, 40)} {prose(item.name, 80)}<br>{code(item.subject, 200)}"
+
+
+def _first(item: Finding) -> str:
+    """What helps, where a reader may want to know; the commands are in the text and in the JSON report."""
+    return "".join(f"<br>Remedy: {prose(remedy.title, 300)}" for remedy in item.remedies)
 
 
 def _change_row(item: Finding) -> str:
@@ -193,10 +228,10 @@ def _remedy(item: Remedy) -> str:
     return "\n".join(lines)
 
 
-def _service_row(item: ServiceResult, word: Verdict) -> str:
+def _service_row(item: ServiceResult, word: str) -> str:
     """Four columns, which a phone can show."""
     good = sum(entry.ok for entry in item.limits)
-    result = "" if word is Verdict.PASS else f"<br>{VERDICT_MARKS[word]} {word}"
+    result = "" if word == Verdict.PASS else f"<br>{'⏭️' if word == ACCEPTED else VERDICT_MARKS[Verdict(word)]} {word}"
     limits = f"{'✅' if good == len(item.limits) else '❌'} {good}/{len(item.limits)}"
     return f"| {code(item.name, 120)}{result} | {limits} | {_memory(item)} | {_cpu(item)} |\n"
 

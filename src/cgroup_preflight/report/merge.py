@@ -22,6 +22,7 @@ from cgroup_preflight.core.report import (
 )
 from cgroup_preflight.report.headline import Runners, proves_limits
 from cgroup_preflight.report.place import CONFIG_NAME
+from cgroup_preflight.report.views import noise_of
 
 #: The cell of a runner that lacks the check.
 ABSENT = None
@@ -74,7 +75,7 @@ def merge(legs: Sequence[Leg], verdict: Verdict, *, shortened: bool = False, nou
 
     `noun` says what a leg is: a runner or a host.
     """
-    table = {leg.name: _worst_by_code(leg.report.findings) for leg in legs}
+    table = {leg.name: _worst_by_code(leg.report) for leg in legs}
     codes = _columns(table)
     rows = sorted(
         _rows(legs, table, codes), key=lambda row: (VERDICTS_WORST_FIRST.index(row.verdict), -len(row.names), row.names)
@@ -92,9 +93,13 @@ def _runners(legs: Sequence[Leg], verdict: Verdict, noun: str) -> Runners:
     return Runners(count=len(legs), agreeing=agreeing, proven=proven, noun=noun)
 
 
-def _worst_by_code(findings: Iterable[Finding]) -> dict[str, Status]:
+def _worst_by_code(report: Report) -> dict[str, Status]:
+    """What a runner is, is no result of the project: without warnings about machines, which differ on most runners."""
     worst: dict[str, Status] = {}
-    for item in findings:
+    is_noise = noise_of(report)
+    for item in report.findings:
+        if is_noise(item):
+            continue
         known = worst.get(item.code)
         if known is None or _rank(item.status) < _rank(known):
             worst[item.code] = item.status
@@ -136,7 +141,13 @@ def _combined(legs: Sequence[Leg], verdict: Verdict, noun: str) -> Report:
         services=tuple(_named(leg.name, item) for leg in wrong for item in leg.report.services),
         started_at=min(leg.report.started_at for leg in legs),
         duration_seconds=max(leg.report.duration_seconds for leg in legs),
+        project=_common(leg.report.project for leg in legs),
     )  # fmt: skip
+
+
+def _common(names: Iterable[str | None]) -> str | None:
+    found = set(names)
+    return found.pop() if len(found) == 1 else None
 
 
 def _named(leg: str, item: ServiceResult) -> ServiceResult:
@@ -157,6 +168,9 @@ def _grouped(legs: Sequence[Leg], noun: str) -> tuple[Finding, ...]:
 def _same(item: Finding) -> tuple[object, ...]:
     """What findings of several legs have in common if they are shown as one."""
     file = item.location.file if item.location else ""
+    if item.policy is not None:
+        # An exception of one runner must not hide the finding of another one.
+        return item.code, item.subject, item.status, file, item.policy
     if item.code == RUNNER_REPORTED.code:
         return item.code, item.subject, item.status, file, item.message
     if not item.code.startswith(_ROLLOUT):
@@ -202,11 +216,16 @@ def rebase(report: Report, *, root: str = "", prefix: str = "") -> Report:
 
 
 def _rebased(item: Finding, root: str, prefix: str) -> Finding:
-    if item.location is None:
-        return item
-    file = item.location.file
+    ruling = item.policy and replace(item.policy, location=_moved(item.policy.location, root, prefix))
+    return replace(item, location=_moved(item.location, root, prefix), policy=ruling)
+
+
+def _moved(at: Location | None, root: str, prefix: str) -> Location | None:
+    if at is None:
+        return None
+    file = at.file
     if posixpath.isabs(file):
         file = posixpath.relpath(file, root) if root and file.startswith(f"{root.rstrip('/')}/") else file
     elif prefix:
         file = posixpath.normpath(posixpath.join(prefix, file))
-    return replace(item, location=Location(file=file, line=item.location.line))
+    return Location(file=file, line=at.line)

@@ -3,7 +3,7 @@
 import hashlib
 import posixpath
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from cgroup_preflight.core.report import Finding, Report, Status
@@ -28,17 +28,24 @@ class Placed:
     fingerprint: str
 
 
-def place(report: Report, statuses: Iterable[Status]) -> Iterator[Placed]:
-    """The findings of `report` with one of `statuses`, in their order; without a location: line 1 of the config."""
+def place(
+    report: Report, statuses: Iterable[Status], leave: Callable[[Finding], bool] | None = None, *, waived: bool = False
+) -> Iterator[Placed]:  # fmt: skip
+    """The findings of `report` with one of `statuses`, in their order; without a location: line 1 of the config.
+
+    Those that `leave` accepts are left out; `waived` ones are among them whatever their status is.
+    """
     wanted = frozenset(statuses)
     default = next((relative(item.location.file) for item in report.findings if item.location), CONFIG_NAME)
     seen: Counter[tuple[str, str, str]] = Counter()
     for item in report.findings:
-        if item.status not in wanted:
+        if item.status not in wanted and not (waived and item.is_waived):
             continue
         path = relative(item.location.file) if item.location else default
         key = (item.code, path, item.subject)
         seen[key] += 1
+        if leave is not None and leave(item):
+            continue
         yield Placed(
             finding=item, path=path, line=max(1, item.location.line) if item.location else 1, ordinal=seen[key],
             fingerprint=_digest(*key, str(seen[key])),

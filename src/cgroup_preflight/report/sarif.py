@@ -10,10 +10,12 @@ import re
 import shlex
 from collections.abc import Iterable, Sequence
 
-from cgroup_preflight.core.report import PROBLEMS, Remedy, Report, Status, Verdict
+from cgroup_preflight import ADDRESS
+from cgroup_preflight.core.report import PROBLEMS, By, Finding, Remedy, Report, Ruling, Status, Verdict
 from cgroup_preflight.report.escape import clip, code, plain, prose, sarif, uri_path
 from cgroup_preflight.report.headline import headline
-from cgroup_preflight.report.place import Placed, place
+from cgroup_preflight.report.place import Placed, place, relative
+from cgroup_preflight.report.views import excuse, noise_of
 
 SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 #: Three levels for three states; `kind` stays "fail" since only that may carry a level (SARIF 3.27.10).
@@ -24,18 +26,24 @@ _URL = re.compile(r"https://[A-Za-z0-9.-]+(?:/[A-Za-z0-9._~/%#?=&+-]*)?", re.ASC
 
 def render(report: Report) -> str:
     """The report as indented SARIF JSON with a newline at the end."""
-    placed = tuple(place(report, PROBLEMS))
+    placed = tuple(place(report, PROBLEMS, noise_of(report), waived=True))
     rules = _rules(placed)
     index = {str(rule["id"]): number for number, rule in enumerate(rules)}
     run = {
         "tool": {"driver": {
-            "name": "cgroup-preflight", "version": plain(clip(report.tool_version, 100)), "rules": rules,
+            "name": "cgroup-preflight", "version": plain(clip(report.tool_version, 100)), "informationUri": ADDRESS,
+            "rules": rules,
         }},
         "invocations": [_invocation(report)],
         "results": [_result(item, index[_rule_id(item)]) for item in placed],
         "properties": {"verdict": report.verdict.value},
     }  # fmt: skip
     return json.dumps({"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}, indent=2, ensure_ascii=True) + "\n"
+
+
+def _status(finding: Finding) -> Status:
+    """The status that its check gave, of a finding that is suppressed."""
+    return finding.policy.was if finding.policy is not None and finding.is_waived else finding.status
 
 
 def _rule_id(item: Placed) -> str:
@@ -57,7 +65,7 @@ def _rule(name: str, item: Placed) -> dict[str, object]:
         "name": plain(clip(finding.name, 200)) or "unnamed",
         "shortDescription": {"text": sarif(finding.name.replace("-", " "), 200) or "unnamed"},
         "help": {"text": _help_text(finding.remedies), "markdown": _help_markdown(finding.remedies)},
-        "defaultConfiguration": {"level": _LEVELS[finding.status]},
+        "defaultConfiguration": {"level": _LEVELS[_status(finding)]},
     }
     url = next((remedy.docs for remedy in finding.remedies if _URL.fullmatch(remedy.docs)), None)
     return rule | ({"helpUri": url} if url else {})
@@ -86,11 +94,13 @@ def _result(item: Placed, rule_index: int) -> dict[str, object]:
     finding = item.finding
     word = "unverified: " if finding.status is Status.UNVERIFIED else ""
     lines = [f"{clip(finding.subject, 500)}: {word}{clip(finding.message)}."]
+    if why := excuse(finding):
+        lines.append(f"({clip(why)})")
     lines += [f"To do: {line}" if number == 0 else line
               for remedy in finding.remedies for number, line in enumerate(_remedy(remedy))]  # fmt: skip
     region = {"startLine": min(item.line, 2**31 - 1)}
-    return {
-        "ruleId": _rule_id(item), "ruleIndex": rule_index, "kind": "fail", "level": _LEVELS[finding.status],
+    result: dict[str, object] = {
+        "ruleId": _rule_id(item), "ruleIndex": rule_index, "kind": "fail", "level": _LEVELS[_status(finding)],
         "message": {"text": "\n".join(sarif(line, 3 * 2000) for line in lines)},
         "locations": [{"physicalLocation": {
             "artifactLocation": {"uri": uri_path(item.path), "uriBaseId": "%SRCROOT%"}, "region": region,
@@ -100,9 +110,25 @@ def _result(item: Placed, rule_index: int) -> dict[str, object]:
             "cgroupPreflight/v1": item.fingerprint,
         },
         "properties": {
-            "status": finding.status.value, "subject": plain(clip(finding.subject, 500)),
+            "status": _status(finding).value, "subject": plain(clip(finding.subject, 500)),
             "evidence": {plain(clip(key, 200)): plain(clip(str(value))) for key, value in finding.evidence.items()},
         },
+    }  # fmt: skip
+    return result | ({"suppressions": [_suppression(finding.policy)]} if finding.policy and finding.is_waived else {})
+
+
+def _suppression(ruling: Ruling) -> dict[str, object]:
+    """SARIF 3.35: `inSource` is a line of the config that says so, `external` the baseline."""
+    at = ruling.location
+    if ruling.by is By.BASELINE or at is None:
+        return {"kind": "external", "status": "accepted", "justification": "the baseline has it, too"}
+    until = f" (until {ruling.until})" if ruling.until else ""
+    return {
+        "kind": "inSource", "status": "accepted", "justification": plain(clip(f"{ruling.reason}{until}", 1000)),
+        "location": {"physicalLocation": {
+            "artifactLocation": {"uri": uri_path(relative(at.file)), "uriBaseId": "%SRCROOT%"},
+            "region": {"startLine": min(max(at.line, 1), 2**31 - 1)},
+        }},
     }  # fmt: skip
 
 

@@ -6,6 +6,7 @@ Fields that an earlier version did not write are optional.
 import enum
 from collections.abc import Mapping
 
+from cgroup_preflight import ADDRESS
 from cgroup_preflight.core.report import (
     CpuUsage,
     Finding,
@@ -16,6 +17,7 @@ from cgroup_preflight.core.report import (
     Remedy,
     RemedyFile,
     Report,
+    Ruling,
     ServiceResult,
 )
 from cgroup_preflight.report.fields import KINDS, RECORDS, SCHEMA_VERSION, TOOL, Field
@@ -23,7 +25,7 @@ from cgroup_preflight.report.fields import KINDS, RECORDS, SCHEMA_VERSION, TOOL,
 Schema = dict[str, object]
 _NAMES: Mapping[type, str] = {
     HostSummary: "host", Finding: "finding", Remedy: "remedy", RemedyFile: "file", Location: "location",
-    ServiceResult: "service", LimitResult: "limit", CpuUsage: "cpu", Origin: "origin",
+    ServiceResult: "service", LimitResult: "limit", CpuUsage: "cpu", Origin: "origin", Ruling: "ruling",
 }  # fmt: skip
 
 
@@ -40,6 +42,7 @@ def schema(codes: Mapping[str, str] | None = None) -> Schema:
     finding["code"] = {**finding["code"], "pattern": "^CGP[1-8][0-9]{2}$", **known}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": f"{ADDRESS}/schema/report-{SCHEMA_VERSION}.json",
         "title": "Report of cgroup-preflight",
         "description": "What one command found on one host. Texts are as they were read: escape them before you show them.",
         **_object({"schema_version": version, "tool": tool, **top}, _optional(Report)),

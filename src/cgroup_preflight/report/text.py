@@ -4,8 +4,10 @@ from collections.abc import Iterable
 
 from cgroup_preflight.core import codes
 from cgroup_preflight.core.report import NO_PASS, PROBLEMS, Finding, Remedy, Report, ServiceResult
+from cgroup_preflight.report.columns import aligned
 from cgroup_preflight.report.escape import clip, log_lines, plain
 from cgroup_preflight.report.headline import headline, problems, service_word
+from cgroup_preflight.report.views import View, excuse, surroundings, view_of
 
 _COLOURS = {"pass": "32", "warn": "33", "fail": "31", "unverified": "35", "skip": "2"}
 #: What was injected, with its hash before and after.
@@ -23,25 +25,28 @@ _GO_COLUMNS = (
 )  # fmt: skip
 
 
-def render(report: Report, *, colour: bool = False, verbose: bool = False) -> str:
-    """The report as text; `verbose` adds the findings that passed. Those about artifacts are always shown."""
+def render(report: Report, *, colour: bool = False, verbose: bool = False, width: int | None = None) -> str:
+    """The report as text; `verbose` adds the findings that passed, and all about the machine.
+
+    Findings about artifacts are always shown. Tables fit into `width` columns of a terminal; None is no limit.
+    """
     lines = [*_head(report, colour=colour)]
-    for item in problems(report.findings):
+    view = view_of(report)
+    for item in problems(view.problems):
         lines += ["", *finding_lines(item, colour=colour)]
-    passed = [item for item in report.findings if item.status not in PROBLEMS]
-    shown = [item for item in passed if verbose or item.code == _ARTIFACT]
+    shown = [item for item in view.rest if verbose or item.code == _ARTIFACT]
     if shown:
         lines += ["", *(line for item in shown for line in finding_line(item, colour=colour))]
     if report.services:
-        lines += ["", *_table(report)]
+        lines += ["", *_table(report, width)]
     parts = [
         item for item in report.findings if item.code == _COUNTERS and any(key in item.evidence for _, key in _PARTS)
     ]
     if parts:
-        lines += ["", *_memory("memory", _PARTS, parts)]
+        lines += ["", *_memory("memory", _PARTS, parts, width)]
     memory = [item for item in report.findings if item.code == _GO_MEMORY]
     if memory:
-        lines += ["", *_memory("Go memory", _GO_COLUMNS, memory)]
+        lines += ["", *_memory("Go memory", _GO_COLUMNS, memory, width)]
     failed = {item.subject for item in report.findings if item.status in NO_PASS}
     for service in report.services:
         if service.name in failed and service.log_tail:
@@ -51,6 +56,44 @@ def render(report: Report, *, colour: bool = False, verbose: bool = False) -> st
                 f"last lines of {plain(service.name)}:",
                 *(f"    | {line}" for line in log_lines(service.log_tail)),
             ]
+    lines += _accepted(view, colour=colour, verbose=verbose)
+    lines += _machine(view.machine, colour=colour, verbose=verbose)
+    return "\n".join([*lines, ""])
+
+
+def _accepted(view: View, *, colour: bool, verbose: bool) -> Iterable[str]:
+    """What does not count: each exception of the config with its reason; what a baseline forgives is only counted."""
+    if view.ignored or view.forgiven:
+        yield ""
+    for word, items in (("ignored", view.ignored), ("forgiven", view.forgiven if verbose else ())):
+        for item in items:
+            said = f"{plain(clip(f'{item.code} {item.subject}'))}: {plain(clip(item.message))} ({plain(clip(excuse(item)))})"
+            yield f"{_paint(f'{word:<10}', 'skip', colour=colour)} {said}"
+    if view.forgiven and not verbose:
+        count = len(view.forgiven)
+        yield f"{count} finding{'s' if count > 1 else ''} that the baseline has, too: --verbose lists them"
+
+
+def _machine(items: Iterable[Finding], *, colour: bool, verbose: bool) -> Iterable[str]:
+    """Warnings about the machine, below everything that is about the project: what was found, and the first remedy."""
+    shown = list(items)
+    if shown:
+        yield ""
+        yield "about the machine, not the project:"
+    for item in shown:
+        if verbose:
+            yield from finding_lines(item, colour=colour)
+            continue
+        yield from finding_line(item, colour=colour)
+        yield from (f"    do:   {plain(clip(remedy.title))}" for remedy in item.remedies)
+
+
+def brief(report: Report, *, colour: bool = False) -> str:
+    """The verdict and what is no pass, each with what to do: no warning, no table, no log."""
+    lines = [*_head(report, colour=colour)]
+    for item in problems(report.findings):
+        if item.status in NO_PASS:
+            lines += ["", *finding_lines(item, colour=colour)]
     return "\n".join([*lines, ""])
 
 
@@ -65,14 +108,16 @@ def _head(report: Report, *, colour: bool) -> Iterable[str]:
     if host is not None:
         parts = [f"kernel {host.kernel or 'unknown'}", f"systemd {host.systemd or 'none'}",
                  f"cgroup {host.hierarchy or 'unknown'}", f"engine {host.engine or 'none'}"]  # fmt: skip
-        yield plain("on " + ", ".join(parts))
+        around = surroundings(report)
+        yield plain("on " + ", ".join(parts)) + (f"; {around}" if around else "")
 
 
 def finding_line(item: Finding, *, colour: bool) -> Iterable[str]:
     """The first line of a finding, for a problem with its line in the config."""
     at = f" [{item.location.file}:{item.location.line}]" if item.location and item.status in PROBLEMS else ""
+    why = f" ({excuse(item)})" if excuse(item) else ""
     word = _paint(f"{item.status.value:<10}", item.status.value, colour=colour)
-    yield f"{word} {plain(clip(f'{item.code} {item.subject}'))}: {plain(clip(item.message))}{plain(at)}"
+    yield f"{word} {plain(clip(f'{item.code} {item.subject}'))}: {plain(clip(item.message))}{plain(clip(why))}{plain(at)}"
 
 
 def finding_lines(item: Finding, *, colour: bool) -> Iterable[str]:
@@ -98,16 +143,18 @@ def _remedy(item: Remedy) -> Iterable[str]:
         yield f"          {'sudo ' if item.needs_root else ''}{plain(shlex.join(command))}"
 
 
-def _table(report: Report) -> Iterable[str]:
+def _table(report: Report, width: int | None) -> Iterable[str]:
     rows = [["service", "MemoryMax", "peak", "headroom", "CPU used", "throttled", "limits", "result"]]
-    yield from _aligned([*rows, *(_row(item, service_word(report, item.name)) for item in report.services)])
+    yield from aligned([*rows, *(_row(item, service_word(report, item.name)) for item in report.services)], width)
 
 
-def _memory(title: str, columns: Iterable[tuple[str, str]], findings: Iterable[Finding]) -> Iterable[str]:
+def _memory(
+    title: str, columns: Iterable[tuple[str, str]], findings: Iterable[Finding], width: int | None
+) -> Iterable[str]:  # fmt: skip
     """One row for each finding; a column is a title and a key of the evidence, in bytes."""
     rows = [[title, *(name for name, _ in columns)]]
     rows += [[plain(item.subject), *(_size(item.evidence.get(key)) for _, key in columns)] for item in findings]
-    yield from _aligned(rows)
+    yield from aligned(rows, width)
 
 
 def _size(value: object) -> str:
@@ -116,19 +163,13 @@ def _size(value: object) -> str:
     return format_bytes(value) if isinstance(value, int) else "-"
 
 
-def _aligned(rows: list[list[str]]) -> Iterable[str]:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-
-
 def _row(item: ServiceResult, word: str) -> list[str]:
     limit, peak = item.memory_max_bytes, item.memory_peak_bytes
     headroom = f"{max(0, 100 * (limit - peak) // limit)}%" if limit and peak is not None else "-"
     cpu = item.cpu
     used = f"{cpu.usage_usec / 1e6:.2f}s" if cpu else "-"
     periods = cpu.nr_periods if cpu else None
-    throttled = f"{100 * (cpu.nr_throttled or 0) / periods:.0f}% of periods" if cpu and periods else "-"
+    throttled = f"{100 * (cpu.nr_throttled or 0) / periods:.0f}%" if cpu and periods else "-"
     good = sum(limit.ok for limit in item.limits)
     return [
         plain(item.name), _size(limit) if limit else "none", _size(peak), headroom, used, throttled, f"{good}/{len(item.limits)}", word,

@@ -85,7 +85,7 @@ class Hands:
 
     def was_restored(self) -> bool:
         """Whether the timer has restored the old values."""
-        return os.path.exists(self.mark)
+        return self.manager.read_file(self.mark) is not None
 
     def arm(self, left: Sequence[str] = (), *, persistent: bool = False) -> None:
         """Starts the timer; what it needs is on the disk before. `persistent`: a start of the host starts it, too."""

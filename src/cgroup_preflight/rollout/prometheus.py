@@ -4,6 +4,7 @@ import http.client
 import json
 import math
 import operator
+import time
 import urllib.parse
 import urllib.request
 from typing import Any
@@ -12,8 +13,8 @@ from cgroup_preflight.config.rollout import Prometheus, Query
 from cgroup_preflight.core.printable import printable
 from cgroup_preflight.rollout.judge import Answer
 
-_SECONDS = 15.0
 _SIZE_MAX = 1 << 20
+_PART = 1 << 16
 _OPERATORS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 
 
@@ -24,15 +25,15 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         return None
 
 
-def ask(server: Prometheus, restore_after: float) -> tuple[Answer, ...]:
-    """The answers to all queries of the config, together within 15 seconds and a quarter of `restore_after`.
+def ask(server: Prometheus, seconds: float) -> tuple[Answer, ...]:
+    """The answers to all queries of the config, each within its part of `seconds`.
 
-    The timer of the manager must not take a server without an answer for a dead tool.
+    That is no limit for the names that are looked up, nor for a header that comes byte by byte: `Watch` has one.
     """
     # Without the proxy of the environment: the server is next to what it watches.
     opener = urllib.request.build_opener(_NoRedirect, urllib.request.ProxyHandler({}))
-    seconds = min(_SECONDS, restore_after / 4) / max(len(server.queries), 1)
-    return tuple(_ask(opener, server.url, query, seconds) for query in server.queries)
+    part = seconds / max(len(server.queries), 1)
+    return tuple(_ask(opener, server.url, query, part) for query in server.queries)
 
 
 def _ask(opener: urllib.request.OpenerDirector, url: str, query: Query, seconds: float) -> Answer:
@@ -40,7 +41,7 @@ def _ask(opener: urllib.request.OpenerDirector, url: str, query: Query, seconds:
     address = f"{url}/api/v1/query?{urllib.parse.urlencode({'query': query.expression, 'timeout': f'{seconds:g}s'})}"
     try:
         with opener.open(address, timeout=seconds) as answer:
-            data = answer.read(_SIZE_MAX + 1)
+            data = _body(answer, time.monotonic() + seconds)
     except (OSError, ValueError, http.client.HTTPException) as error:
         # What is no HTTP at all is not an OSError (http.client.BadStatusLine).
         why = printable(str(error).strip())[:200]
@@ -48,6 +49,16 @@ def _ask(opener: urllib.request.OpenerDirector, url: str, query: Query, seconds:
     if len(data) > _SIZE_MAX:
         return Answer(query=query.expression, bound=bound, error="the answer is larger than 1M")
     return answer_of(query, data)
+
+
+def _body(answer: http.client.HTTPResponse, until: float) -> bytes:
+    """All of the answer, or a little more than may be. Raises TimeoutError: a time-out of a socket is one of each read."""
+    data = bytearray()
+    while len(data) <= _SIZE_MAX and (part := answer.read1(_PART)):
+        data += part
+        if time.monotonic() > until:
+            raise TimeoutError("the answer is not whole in time")
+    return bytes(data)
 
 
 def answer_of(query: Query, data: bytes) -> Answer:

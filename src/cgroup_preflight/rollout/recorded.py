@@ -17,8 +17,9 @@ from cgroup_preflight.rollout.systemd import Systemd
 if TYPE_CHECKING:
     from cgroup_preflight.engines.choice import EngineChoice
     from cgroup_preflight.host.command import CommandRunner
+    from cgroup_preflight.host.door import Files
     from cgroup_preflight.host.facts import Facts
-    from cgroup_preflight.host.fs import HostFs, LiveFs
+    from cgroup_preflight.host.fs import HostFs
     from cgroup_preflight.rollout.base import Shown
 
 _ALL = ("*.slice",)
@@ -95,10 +96,11 @@ def record(facts: "Facts", choice: "EngineChoice", fs: "HostFs", runner: "Comman
 
 def _manager(facts: "Facts", choice: "EngineChoice", fs: "HostFs", runner: "CommandRunner") -> tuple[Systemd, Observer]:
     from cgroup_preflight.core.reading import value_or
+    from cgroup_preflight.host.local import LocalClock
 
     # Of a live host, only `read` and `exists` are used here, which every HostFs has.
-    files: LiveFs = fs  # type: ignore[assignment]
+    files: Files = fs  # type: ignore[assignment]
     observer = Observer(files, facts.mount_point)
     # No path below a home is needed: DropInPaths names the drop-ins that exist.
-    manager = Systemd(choice, runner, None, observer, files, uid=value_or(facts.uid, 0), home="")
+    manager = Systemd(choice, runner, None, observer, files, LocalClock(), uid=value_or(facts.uid, 0), home="")
     return manager, observer

@@ -40,9 +40,8 @@ class Runner:
         stop: Callable[[], bool] = lambda: False,
     ) -> None:  # fmt: skip
         self._hands, self._journal, self._stages, self._baseline = hands, journal, tuple(stages), tuple(baseline)
-        self._config = config
+        self._config, self._stop = config, stop
         self._watcher, self._clock, self._hook, self._say = watcher, clock, hook, say
-        self._stop = stop
         self._renewed = clock.monotonic()
 
     @property
@@ -52,21 +51,24 @@ class Runner:
 
     def run(self) -> State:
         """Goes on to the end. Raises HostError where the journal cannot be written; then the old values are back."""
-        acts = {
-            Act.STEP: self._step, Act.WATCH: self._watch, Act.WAIT: self._wait, Act.ROLL_BACK: lambda: self._roll_back(self.state.reason),
-            Act.RESTORE: self._restore, Act.PROMOTE: self._promote,
-        }  # fmt: skip
         try:
             self._begin()
             if self.state.phase not in (*ENDS, Phase.STUCK, Phase.RESTORING):
                 # Before the first change: a service that fails at once must not look as if it had been so before.
                 self._try(self._watcher.begin)
             while self.state.phase not in (*ENDS, Phase.STUCK):
-                if not self._is_over():
-                    self._try(acts[next_act(self.state)])
+                self._try(self._next)
         except JournalError as error:
             self._restore_unwritten(error)
         return self.state
+
+    def _next(self) -> None:
+        acts = {
+            Act.STEP: self._step, Act.WATCH: self._watch, Act.WAIT: self._wait, Act.ROLL_BACK: lambda: self._roll_back(self.state.reason),
+            Act.RESTORE: self._restore, Act.PROMOTE: self._promote,
+        }  # fmt: skip
+        if not self._is_over():
+            acts[next_act(self.state)]()
 
     def _try(self, act: Callable[[], None]) -> None:
         """One act. What the manager does not answer is taken back at once; the timer does that where this cannot."""
@@ -92,14 +94,14 @@ class Runner:
 
     def _begin(self) -> None:
         """What to do first after a crash or a start of the host."""
-        record = self._journal.records[0]
         if self.state.phase in ENDS:
             return
         if self.state.phase is Phase.STUCK:
             self._roll_back(self.state.reason)
         if self._hands.was_restored():
             return
-        if record["boot"] != self._hands.manager.boot() and self.state.phase not in (Phase.PROMOTING, Phase.RESTORING):
+        boot = self._journal.records[0]["boot"]
+        if boot != self._hands.manager.boot() and self.state.phase not in (Phase.PROMOTING, Phase.RESTORING):
             # What was set at run time is gone.
             self._roll_back("the host was started again, and with that the old values came back")
             return
@@ -235,11 +237,10 @@ class Runner:
 
     def _watch(self) -> None:
         """Settles, then samples until the time of the step is over, or something must be taken back at once."""
-        state, limits = self.state, self._config.thresholds
-        stage = self._stages[state.stage]
-        seconds = self._config.soak if state.phase is Phase.SOAKING else self._config.interval
+        limits, stage = self._config.thresholds, self._stages[self.state.stage]
+        seconds = self._config.soak if self.state.phase is Phase.SOAKING else self._config.interval
         self._watcher.begin()
-        if not self._pass(0.0 if state.phase is Phase.SOAKING else self._config.settle, stage):
+        if not self._pass(0.0 if self.state.phase is Phase.SOAKING else self._config.settle, stage):
             return
         self._watcher.begin()
         windows: list[Window] = []
@@ -318,7 +319,6 @@ class Runner:
         """Restores and verifies; the timer stays until that is done."""
         left = self.state.left
         by = "timer" if self._hands.was_restored() else "tool"
-        why = ""
         if left and by == "tool":
             # The timer does not know of what somebody else has changed, and may run where this cannot restore the rest.
             with suppress(HostError):

@@ -11,18 +11,20 @@ from contextlib import contextmanager, suppress
 from cgroup_preflight.config.model import Rollout
 from cgroup_preflight.core.errors import HostError, UsageError
 from cgroup_preflight.core.printable import printable
-from cgroup_preflight.core.reading import Known, value_or
-from cgroup_preflight.core.records import dataclass
+from cgroup_preflight.core.reading import Known, Reading, value_or
+from cgroup_preflight.core.records import TYPE_CHECKING, dataclass
 from cgroup_preflight.core.report import Finding, Remedy
 from cgroup_preflight.engines.choice import EngineChoice
+from cgroup_preflight.engines.session import local_door
 from cgroup_preflight.engines.systemd import bus_environment, private_bus
 from cgroup_preflight.host.cgroup import Observer
-from cgroup_preflight.host.command import LiveRunner
+from cgroup_preflight.host.command import CommandRunner
 from cgroup_preflight.host.facts import Facts
-from cgroup_preflight.host.fs import LiveFs
+from cgroup_preflight.host.local import LocalClock
 from cgroup_preflight.metrics.names import slice_path
 from cgroup_preflight.rollout import journal as journals
 from cgroup_preflight.rollout.apply import Hands
+from cgroup_preflight.rollout.far_samples import FarTree
 from cgroup_preflight.rollout.hook import Hooks
 from cgroup_preflight.rollout.judge import Answer, Window
 from cgroup_preflight.rollout.outcome import findings_of, present
@@ -30,59 +32,70 @@ from cgroup_preflight.rollout.prepare import Prepared
 from cgroup_preflight.rollout.run import Runner
 from cgroup_preflight.rollout.saved import Saved, fields, saved_of
 from cgroup_preflight.rollout.systemd import Systemd
-from cgroup_preflight.rollout.watch import Watch, manager_root, tree_of
+from cgroup_preflight.rollout.watch import Watch, ask_seconds, manager_root, tree_of
 
-_SYSTEM_FOLDER = "/var/lib/cgroup-preflight/rollout"
+if TYPE_CHECKING:
+    from cgroup_preflight.engines.bus import Bus
+    from cgroup_preflight.host.door import Door
+
+SYSTEM_FOLDER = "/var/lib/cgroup-preflight/rollout"
+#: How much longer than its time-out the answers of a Prometheus server are waited for.
+_ASK_MORE = 0.5
 #: How long `abort` waits for a tool that runs elsewhere to take everything back.
 _ABORT_SECONDS = 180.0
 _TIME = "%Y%m%d-%H%M%S"
 _NAME = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{4}\.journal", re.ASCII)
 
 
-class SteadyClock:
-    """The time of this machine."""
-
-    def monotonic(self) -> float:
-        """As `base.Clock`."""
-        return time.monotonic()
-
-    def wall(self) -> float:
-        """As `base.Clock`."""
-        return time.time()
-
-    def sleep(self, seconds: float) -> None:
-        """As `base.Clock`."""
-        time.sleep(seconds)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Host:
-    """The manager and the files of this host."""
+    """The manager and the files of the machine at a door.
+
+    `folder` has what the timer needs there; empty: the folder of the journals, which are on this machine, as `hooks` are,
+    which runs the commands of [rollout.hook]. `folders` lists all cgroups of another machine.
+    """
 
     manager: Systemd
     observer: Observer
-    programs: LiveRunner
+    door: "Door"
+    hooks: CommandRunner
     mount: str
     page: int
+    folder: str = ""
+    folders: "Callable[[], Reading[Sequence[tuple[str, int]]]] | None" = None
 
 
 def host_of(facts: Facts, choice: EngineChoice) -> Host:
-    """The manager that was chosen. Raises HostError where none can be used."""
+    """The manager of this machine that was chosen. Raises HostError where none can be used."""
+    uid = value_or(facts.uid, 0)
+    door = local_door(bus_environment(choice, uid))
+    return host_at(door, facts, choice, private_bus(choice, door.manager), home=os.path.expanduser("~"))
+
+
+def host_at(door: "Door", facts: Facts, choice: EngineChoice, bus: "Bus | None", *, home: str) -> Host:
+    """The manager that was chosen of the machine at a door; `home` is that of its user. Raises HostError where none can be used."""
     if choice.name is None or not isinstance(facts.cgroup_mount, Known):
         raise HostError(f"no service manager can change limits here: {choice.why_not or 'no cgroup v2'}", where="rollout",
                         remedy=Remedy(title="run as root, or with passwordless sudo, on a host with systemd and cgroup v2",
                                       commands=(("cgroup-preflight", "check"),)))  # fmt: skip
-    uid = value_or(facts.uid, 0)
-    files = LiveFs()
-    observer, programs = Observer(files, facts.mount_point), LiveRunner(bus_environment(choice, uid))
-    manager = Systemd(choice, programs, private_bus(choice), observer, files, uid=uid, home=os.path.expanduser("~"))
-    return Host(manager=manager, observer=observer, programs=programs, mount=facts.mount_point, page=facts.page_size)
+    observer = Observer(door.files, facts.mount_point)
+    manager = Systemd(
+        choice, door.programs, bus, observer, door.files, door.clock, uid=value_or(facts.uid, 0), home=home
+    )
+    return Host(
+        manager=manager,
+        observer=observer,
+        door=door,
+        hooks=door.programs,
+        mount=facts.mount_point,
+        page=facts.page_size,
+    )
 
 
 def state_folder(named: str) -> str:
     """The folder of the journals, only for this user. Raises UsageError."""
     home = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
-    folder = os.path.abspath(named or (_SYSTEM_FOLDER if os.geteuid() == 0 else f"{home}/cgroup-preflight/rollout"))
+    folder = os.path.abspath(named or (SYSTEM_FOLDER if os.geteuid() == 0 else f"{home}/cgroup-preflight/rollout"))
     try:
         os.makedirs(folder, mode=0o700, exist_ok=True)
         status = os.stat(folder)
@@ -174,14 +187,20 @@ def _baseline(watch: Watch, config: Rollout, say: Callable[[str], None]) -> tupl
 def _watch(
     host: Host, units: Sequence[str], control: Sequence[str], config: Rollout, saved: Saved | None = None
 ) -> Watch:
+    most = ask_seconds(config.restore_after)
+
     def ask() -> tuple[Answer, ...]:
         from cgroup_preflight.rollout.prometheus import ask as asked  # only where a server is named
 
-        return asked(config.prometheus, config.restore_after)
+        return asked(config.prometheus, most - _ASK_MORE)
 
+    tree = (
+        FarTree(host.door.files, host.folders, host.mount, units=units, control=control)
+        if host.folders else tree_of(host.mount, units[0])
+    )  # fmt: skip
     return Watch(
-        tree_of(host.mount, units[0]), host.observer, units, control, stalled_max=config.thresholds.memory_stalled_max,
-        services=host.manager.services, ask=ask if config.prometheus.url else None,
+        tree, host.observer, units, control, stalled_max=config.thresholds.memory_stalled_max,
+        services=host.manager.services, ask=ask if config.prometheus.url else None, ask_seconds=most,
         killed=saved.kills if saved else None, states=saved.services if saved else None,
     )  # fmt: skip
 
@@ -189,14 +208,19 @@ def _watch(
 def runner_of(saved: Saved, journal: journals.Journal, host: Host, say: Callable[[str], None]) -> Runner:
     """What goes on with a journal."""
     folder, config = os.path.dirname(journal.path), saved.config
-    hands = Hands(
-        host.manager, saved.units, rollout=saved.rollout, folder=folder, page=host.page, seconds=config.restore_after
-    )
+    hands = _hands(saved, host, folder)
     watch = _watch(host, [unit.cgroup for unit in saved.units], saved.control, config, saved)
     wish = abort_file(folder, saved.rollout)
     return Runner(
-        hands, journal, saved.stages, saved.baseline, config, watcher=watch, clock=SteadyClock(),
-        hook=Hooks(config.hook, host.programs, saved.rollout).run, say=say, stop=lambda: os.path.exists(wish),
+        hands, journal, saved.stages, saved.baseline, config, watcher=watch, clock=LocalClock(),
+        hook=Hooks(config.hook, host.hooks, saved.rollout).run, say=say, stop=lambda: os.path.exists(wish),
+    )  # fmt: skip
+
+
+def _hands(saved: Saved, host: Host, folder: str) -> Hands:
+    return Hands(
+        host.manager, saved.units, rollout=saved.rollout, folder=host.folder or folder, page=host.page,
+        seconds=saved.config.restore_after,
     )  # fmt: skip
 
 
@@ -211,8 +235,7 @@ def refuse_other(host: Host, rollout: str) -> None:
 def present_findings(path: str, found: journals.Read, host: Host) -> tuple[Finding, ...]:
     """The journal, and what of it is in force now. Raises HostError."""
     saved = saved_in(path, found)
-    hands = Hands(host.manager, saved.units, rollout=saved.rollout, folder=os.path.dirname(path), page=host.page,
-                  seconds=saved.config.restore_after)  # fmt: skip
+    hands = _hands(saved, host, os.path.dirname(path))
     now = present(
         found.state, saved.units, hands.read_back(hands.old, held=False), hands.read_back(hands.new, held=False)
     )

@@ -2,14 +2,14 @@
 
 import os
 import shlex
-import shutil
-import time
+import stat
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
-from cgroup_preflight.core.errors import HostError, UsageError
+from cgroup_preflight.core.errors import HostError
+from cgroup_preflight.core.printable import printable
 from cgroup_preflight.core.quantities import QuantityError, parse_span
-from cgroup_preflight.core.reading import Known, Missing
+from cgroup_preflight.core.reading import Known, Missing, Why, value_or
 from cgroup_preflight.core.records import TYPE_CHECKING, replace
 from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.engines import bus
@@ -17,7 +17,6 @@ from cgroup_preflight.engines.answers import answered, cannot_write, error_words
 from cgroup_preflight.engines.choice import EngineChoice
 from cgroup_preflight.host.cgroup import Effective, Observer
 from cgroup_preflight.host.command import CommandRunner, Completed
-from cgroup_preflight.host.files import write_file
 from cgroup_preflight.host.systemd import parse_unit_show
 from cgroup_preflight.rollout.base import DeadMan, Shown
 from cgroup_preflight.rollout.dead_man import UNIT, WANTED, commands, rollout_of, service_text, timer_text, wanted_text
@@ -26,7 +25,7 @@ from cgroup_preflight.rollout.limits import LIMITS, Values, assignment, of_bus, 
 
 if TYPE_CHECKING:
     from cgroup_preflight.engines.bus import Bus
-    from cgroup_preflight.host.fs import LiveFs
+    from cgroup_preflight.host.door import Clock, Files
 
 _TIMEOUT = 30.0
 #: With systemd before 257 and kernels before 6.16 a memory limit below the usage blocks PID 1 while it reclaims.
@@ -41,24 +40,26 @@ _OVER = ("inactive", "failed")
 _WAIT_SECONDS, _POLL = 30.0, 0.1
 #: A daemon-reexec closes the manager's socket for a moment: how often it is asked, and seconds between.
 _TRIES, _PAUSE = 4, 0.5
-_PATH = "/usr/bin:/bin:/usr/sbin:/sbin:/run/current-system/sw/bin"
+#: The end of the folder to which a user's manager writes what `set-property` changes (systemd, src/libsystemd/sd-path/path-lookup.c).
+_USER_CONTROL = "/systemd/user.control"
+#: Where the programs of the timer are.
+_PATH = ("/usr/bin", "/bin", "/usr/sbin", "/sbin", "/run/current-system/sw/bin")
 
 
 class Systemd:
-    """One manager; `folders` are where its units and their drop-ins are (`Folders.of`)."""
+    """One manager; `home` is that of its user."""
 
     def __init__(
-        self, choice: EngineChoice, programs: CommandRunner, private_bus: "Bus | None", observer: Observer, files: "LiveFs", *,
+        self, choice: EngineChoice, programs: CommandRunner, private_bus: "Bus | None", observer: Observer, files: "Files", clock: "Clock", *,
         uid: int, home: str,
     ) -> None:  # fmt: skip
         self.name = choice.name or ""
-        self._programs, self._bus, self._observer, self._fs = programs, private_bus, observer, files
+        self._programs, self._bus, self._observer, self._fs, self._clock = programs, private_bus, observer, files, clock
         self._prefix = ("sudo", "-n") if choice.sudo else ()
         self._words = ("--user",) if choice.name == "user" else ()
-        run, etc = (f"/run/user/{uid}", f"{home}/.config") if self._words else ("/run", "/etc")
-        kind = "user" if self._words else "system"
-        self._units, self._lasting = f"{run}/systemd/{kind}", f"{etc}/systemd/{kind}"
-        self._control = (f"{etc}/systemd/{kind}.control", f"{run}/systemd/{kind}.control")
+        self._home, run = home, f"/run/user/{uid}" if self._words else "/run"
+        self._units = f"{run}/systemd/{'user' if self._words else 'system'}"
+        self._known_lasting = "" if self._words else "/etc/systemd/system"
 
     # --- units
 
@@ -117,7 +118,20 @@ class Systemd:
 
     def control_files(self, unit: str, names: Sequence[str]) -> tuple[str, ...]:
         """As `Manager.control_files`: first the persistent ones, then those at run time (systemd.unit(5))."""
-        return tuple(f"{folder}/{unit}.d/{name}" for folder in self._control for name in control_names(names))
+        folders = (f"{self._lasting()}.control", f"{self._units}.control")
+        return tuple(f"{folder}/{unit}.d/{name}" for folder in folders for name in control_names(names))
+
+    def _lasting(self) -> str:
+        """Where unit files are persistent. A user's manager says it: XDG_CONFIG_HOME of its environment decides (file-hierarchy(7))."""
+        if not self._known_lasting:
+            done = self._systemctl("show", "--property=UnitPath")
+            if done.returncode:
+                raise _refused(done, "show", "--property=UnitPath")
+            runtime = f"{self._units}.control"
+            found = (path for path in _words(done.stdout.strip().removeprefix("UnitPath="))
+                     if path.endswith(_USER_CONTROL) and path != runtime)  # fmt: skip
+            self._known_lasting = next(found, f"{self._home}/.config{_USER_CONTROL}").removesuffix(".control")
+        return self._known_lasting
 
     def hold_file(self, unit: str) -> str:
         """As `Manager.hold_file`."""
@@ -128,56 +142,52 @@ class Systemd:
         found = self._fs.read(path)
         if isinstance(found, Known):
             return found.value
+        if found.why is Why.ABSENT:
+            return None
         exists = self._fs.exists(path)
         if isinstance(exists, Known) and not exists.value:
             return None
-        raise HostError(f"cannot read a drop-in: {found}", where=path, remedy=Remedy(title="run as root"))
+        fix = "look at the host and its connection" if found.why is Why.FAILED else "run as root"
+        raise HostError(f"cannot read a file: {found.detail or found.why.value}", where=path, remedy=Remedy(title=fix))
 
     def write_file(self, path: str, text: str) -> None:
         """As `Manager.write_file`."""
         folder = os.path.dirname(path)
-        if self._prefix and not path.startswith(os.path.expanduser("~/")):
-            for argv, stdin in (
-                ((*self._prefix, "mkdir", "-p", "--", folder), b""),
-                ((*self._prefix, "tee", "--", path), text.encode()),
-            ):
-                done = self._answer(argv, stdin=stdin)
-                if done.returncode:
-                    raise cannot_write(path, first_line(done.stderr))
+        if not self._by_sudo(path):
+            self._fs.make_folder(folder)
+            found = self._fs.status(path)
+            self._fs.write(path, text.encode(), stat.S_IMODE(found.value.mode) if isinstance(found, Known) else 0o644)
             return
-        try:
-            os.makedirs(folder, exist_ok=True)
-            write_file(path, text.encode())
-        except OSError as error:
-            raise cannot_write(path, error.strerror or str(error)) from None
-        except UsageError as error:
-            raise cannot_write(error.where, error.message) from None
+        for argv, stdin in (
+            ((*self._prefix, "mkdir", "-p", "--", folder), b""),
+            ((*self._prefix, "tee", "--", path), text.encode()),
+        ):
+            done = self._answer(argv, stdin=stdin)
+            if done.returncode:
+                raise cannot_write(path, first_line(done.stderr))
+
+    def _by_sudo(self, path: str) -> bool:
+        """Whether it takes root to write there; the files of the timer are below the user's home."""
+        return bool(self._prefix) and not path.startswith(f"{self._home}/")
 
     def remove_files(self, paths: Sequence[str]) -> None:
         """As `Manager.remove_files`; a folder of drop-ins that is empty then goes, too."""
         if self._prefix and paths:
             self._answer((*self._prefix, "rm", "-f", "--", *paths))
-            folders = sorted({folder for path in paths if (folder := os.path.dirname(path)).endswith(".d")})
-            if folders:
-                self._answer((*self._prefix, "rmdir", "--ignore-fail-on-non-empty", "--", *folders))
-            return
-        for path in paths:
-            try:
-                os.unlink(path)
-            except FileNotFoundError:
-                continue
-            except OSError as error:
-                raise cannot_write(path, error.strerror or str(error)) from None
-            folder = os.path.dirname(path)
-            # Never /run/systemd/system, which is often empty: without it systemctl says that systemd does not run (sd_booted(3)).
-            if folder.endswith(".d"):
-                with suppress(OSError):
-                    os.rmdir(folder)
+        else:
+            self._fs.remove(paths)
+        # Never /run/systemd/system, which is often empty: without it systemctl says that systemd does not run (sd_booted(3)).
+        folders = sorted({folder for path in paths if (folder := os.path.dirname(path)).endswith(".d")})
+        exist = [folder for folder in folders if value_or(self._fs.exists(folder), True)]
+        if exist:
+            self._answer((*self._prefix, "rmdir", "--ignore-fail-on-non-empty", "--", *exist))
 
     def sync_files(self, paths: Sequence[str]) -> None:
         """As `Manager.sync_files`, with sync(1)."""
         known = [path for path in paths if self.read_file(path) is not None]
-        folders = sorted({os.path.dirname(path) for path in paths if os.path.isdir(os.path.dirname(path))})
+        folders = sorted(
+            folder for folder in {os.path.dirname(path) for path in paths} if value_or(self._fs.exists(folder), False)
+        )
         if known or folders:
             done = self._answer((*self._prefix, "sync", "--", *known, *folders), timeout=_SET_TIMEOUT)
             if done.returncode:
@@ -187,12 +197,14 @@ class Systemd:
 
     def arm(self, dead_man: DeadMan) -> None:
         """As `Manager.arm`: unit files that outlive this tool; those at run time go with the next start of the host."""
-        programs = {
-            name: shutil.which(name, path=_PATH) or f"/bin/{name}"
-            for name in ("systemctl", "rm", "cp", "touch", "sync")
-        }
-        folder = self._lasting if dead_man.persistent else self._units
-        plan = replace(dead_man, own=self._timer_files(self._lasting)) if dead_man.persistent else dead_man
+        other = self.armed_for()
+        if other not in ("", dead_man.rollout):
+            # Its tool may be on another machine. Without this timer, nobody would restore what it has changed.
+            raise HostError(f"another rollout of this service manager has begun: {printable(other)[:80]}", where=_TIMER,
+                            remedy=Remedy(title="wait for its end"))  # fmt: skip
+        programs = {name: self._path_of(name) for name in ("systemctl", "rm", "cp", "touch", "sync")}
+        folder = self._lasting() if dead_man.persistent else self._units
+        plan = replace(dead_man, own=self._timer_files(folder)) if dead_man.persistent else dead_man
         texts = (wanted_text(), timer_text(plan), service_text(plan, commands(plan, programs, self._words)))
         files = dict(zip(self._timer_files(folder), texts, strict=True))
         if any(self.read_file(path) != text for path, text in files.items()):
@@ -206,6 +218,10 @@ class Systemd:
         if self.armed_for() != dead_man.rollout:
             raise HostError("the timer that would restore the old values does not run", where=_TIMER,
                             remedy=Remedy(title="read why", commands=(("systemctl", *self._words, "status", _TIMER),)))  # fmt: skip
+
+    def _path_of(self, program: str) -> str:
+        places = [f"{folder}/{program}" for folder in _PATH]
+        return next((path for path in places if value_or(self._fs.exists(path), False)), places[0])
 
     def _restart(self) -> None:
         if not self._asked("RestartUnit", _TIMER, "replace") or not self._becomes("active"):
@@ -225,8 +241,10 @@ class Systemd:
         if not self._asked("StopUnit", _TIMER, "replace"):
             self._systemctl("stop", "--", _TIMER)
         if not (self._becomes(*_OVER) and self._becomes(*_OVER, unit=_SERVICE)):
-            self._systemctl("stop", "--", _TIMER, _SERVICE)
-        lasting = self._timer_files(self._lasting)
+            # One by one: systemd 262 stops none of several if one of them does not exist.
+            for unit in (_TIMER, _SERVICE):
+                self._systemctl("stop", "--", unit)
+        lasting = self._timer_files(self._lasting())
         was_lasting = any(self.read_file(path) is not None for path in lasting)
         # What starts it first: a crash here must not leave a timer that starts with the host.
         self.remove_files([*lasting, *self._timer_files(self._units)])
@@ -243,11 +261,11 @@ class Systemd:
 
     def _becomes(self, *states: str, unit: str = _TIMER) -> bool:
         """Whether a unit is in one of the states, soon."""
-        until = time.monotonic() + _WAIT_SECONDS
+        until = self._clock.monotonic() + _WAIT_SECONDS
         while not self._is(unit, *states):
-            if time.monotonic() > until:
+            if self._clock.monotonic() > until:
                 return False
-            time.sleep(_POLL)
+            self._clock.sleep(_POLL)
         return True
 
     def _is(self, unit: str, *states: str) -> bool:
@@ -280,7 +298,7 @@ class Systemd:
                 return found
             if tries <= 0:
                 raise _refused(done, *words)
-            time.sleep(_PAUSE)
+            self._clock.sleep(_PAUSE)
 
     def _asked(self, member: str, *words: str) -> bool:
         """Whether the manager did it, or will, without a process: over its own socket, where this process is root."""

@@ -1,10 +1,11 @@
 """Reads the counters during a rollout: all cgroups for the windows, and a few files for what cannot wait."""
 
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 
 from cgroup_preflight.core.reading import Known, parsed
-from cgroup_preflight.core.records import replace
+from cgroup_preflight.core.records import TYPE_CHECKING, replace
 from cgroup_preflight.host.cgroup import Observer
 from cgroup_preflight.host.cgroupfs import parse_flat_keyed
 from cgroup_preflight.metrics.door import LiveDoor
@@ -14,6 +15,13 @@ from cgroup_preflight.metrics.tree import Scope, Tree
 from cgroup_preflight.rollout.judge import Answer, Window
 from cgroup_preflight.rollout.windows import Services, Watched, kills, neighbours_of, troubles, window_of
 
+if TYPE_CHECKING:
+    from typing import Protocol
+else:
+    Protocol = object
+
+#: How long a Prometheus server may take to answer everything.
+_ASK_SECONDS = 15.0
 #: How often OOM kills are looked for while a Prometheus server is asked, which may take long to answer.
 _KILL_POLL = 0.1
 
@@ -26,6 +34,18 @@ def manager_root(cgroup: str) -> str:
     return cgroup.removesuffix(slice_path(cgroup.rpartition("/")[2]))
 
 
+def ask_seconds(restore_after: float) -> float:
+    """How long a Prometheus server may take: the timer of the manager must not take one without an answer for a dead tool."""
+    return min(_ASK_SECONDS, restore_after / 4)
+
+
+class Samples(Protocol):
+    """What reads counters."""
+
+    def snapshot(self, *, full: bool = False) -> Snapshot:
+        """One reading. Raises HostError."""
+
+
 def tree_of(mount: str, cgroup: str) -> Tree:
     """All cgroups of the manager to which the slice at `cgroup` belongs. Of the system's, a user's manager is only a service."""
     root = manager_root(cgroup)
@@ -36,17 +56,18 @@ class Watch:
     """As `base.Watcher`. `services` asks the manager for the states of services, `ask` asks a Prometheus server if there is one.
 
     `killed` are the OOM kills by cgroup before the rollout, `states` the services as `states()` gave them then; without
-    them, what was until the first sample does not count.
+    them, what was until the first sample does not count. The answers of the server are waited for `ask_seconds` at most.
     """
 
     def __init__(
-        self, tree: Tree, observer: Observer, units: Sequence[str], control: Sequence[str], *, stalled_max: float,
+        self, tree: Samples, observer: Observer, units: Sequence[str], control: Sequence[str], *, stalled_max: float,
         services: Callable[[Sequence[str]], Mapping[str, Mapping[str, str]]], ask: Callable[[], tuple[Answer, ...]] | None = None,
-        killed: Mapping[str, int] | None = None, states: Mapping[str, Mapping[str, str]] | None = None,
+        ask_seconds: float = _ASK_SECONDS, killed: Mapping[str, int] | None = None, states: Mapping[str, Mapping[str, str]] | None = None,
     ) -> None:  # fmt: skip
         self._tree, self._observer = tree, observer
         self._watched = Watched(units=tuple(units), control=tuple(control))
-        self._stalled_max, self._services, self._ask = stalled_max, services, ask
+        self._stalled_max, self._services = stalled_max, services
+        self._ask, self._ask_seconds, self._asking = ask, ask_seconds, threading.Thread()
         self._last: Snapshot | None = None
         self._states = Services(states=states or {})
         self._counts: dict[str, Mapping[str, int]] = {
@@ -92,13 +113,18 @@ class Watch:
         ask, found = self._ask, list[tuple[Answer, ...]]()
         if ask is None:
             return ()
-        asking = threading.Thread(target=lambda: found.append(ask()), name="prometheus", daemon=True)
-        asking.start()
-        while asking.is_alive() and not self.kills():
-            asking.join(_KILL_POLL)
+        if self._asking.is_alive():
+            return (_no_answer("the server has not answered the question before"),)
+        self._asking = threading.Thread(target=lambda: found.append(ask()), name="prometheus", daemon=True)
+        self._asking.start()
+        until = time.monotonic() + self._ask_seconds
+        while self._asking.is_alive() and time.monotonic() < until and not self.kills():
+            self._asking.join(_KILL_POLL)
         if found or self.kills():
             return found[0] if found else ()
-        return (Answer(query="all queries", error="asking the server ended without an answer"),)
+        # A server that answers byte by byte must not look like a dead tool to the timer of the manager.
+        late = f"no whole answer within {self._ask_seconds:g}s"
+        return (_no_answer(late if self._asking.is_alive() else "asking the server ended without an answer"),)
 
     def alarms(self) -> tuple[str, ...]:
         """As `Watcher.alarms`: OOM kills since the first sample, and services that failed since the last one."""
@@ -119,3 +145,7 @@ class Watch:
     def _events(self, path: str) -> Mapping[str, int]:
         reading = parsed(self._observer.read(path, "memory.events"), parse_flat_keyed)
         return reading.value if isinstance(reading, Known) else {}
+
+
+def _no_answer(why: str) -> Answer:
+    return Answer(query="all queries", error=why)

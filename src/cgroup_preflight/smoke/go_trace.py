@@ -10,12 +10,13 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 
+from cgroup_preflight.core.reading import value_or
 from cgroup_preflight.core.records import TYPE_CHECKING, dataclass, replace
 from cgroup_preflight.engines.base import Engine, Launch, Phase
 from cgroup_preflight.golang.runtime_env import append_godebug
 
 if TYPE_CHECKING:
-    from cgroup_preflight.host.door import Clock
+    from cgroup_preflight.host.door import Door, Files
 
 _EVERY_MS = 100
 _LINES = 2
@@ -45,7 +46,7 @@ def parse_trace(text: bytes) -> Trace:
 
 @contextmanager
 def started_traces(
-    engine: Engine, clock: "Clock", launches: Mapping[str, Launch], scope: str, folder: str
+    engine: Engine, door: "Door", launches: Mapping[str, Launch], scope: str, folder: str
 ) -> Iterator[Callable[[], dict[str, Trace]]]:  # fmt: skip
     """Starts one run for each launch, a few at a time; gives a function that waits for their lines and ends them.
 
@@ -68,27 +69,29 @@ def started_traces(
             for number, batch in enumerate(batches):
                 if number:
                     begin(batch)
-                _wait(engine, clock, batch)
+                _wait(engine, door, batch)
                 stack.close()
-            return {name: _trace(launch, refused.get(launch.unit, "")) for name, launch in todo.items()}
+            return {name: _trace(door.files, launch, refused.get(launch.unit, "")) for name, launch in todo.items()}
 
         for batch in batches[:1]:
             begin(batch)
         yield finish
 
 
-def _trace(launch: Launch, refused: str) -> Trace:
-    found = parse_trace(_text(launch.output))
+def _trace(files: "Files", launch: Launch, refused: str) -> Trace:
+    found = parse_trace(value_or(files.tail(launch.output, 0, _OUTPUT_MAX), b""))
     return Trace(why=refused) if refused and found.first is None else found
 
 
-def _wait(engine: Engine, clock: "Clock", launches: list[Launch]) -> None:
+def _wait(engine: Engine, door: "Door", launches: list[Launch]) -> None:
     """Until each program has printed its lines or has ended; asks the engine at growing intervals."""
+    files, clock = door.files, door.clock
     began = clock.monotonic()
     deadline, pause, ask_at = began + _DEADLINE, _PAUSE, began + _PAUSE
     while launches and (now := clock.monotonic()) < deadline:
         clock.sleep(_LOOK)
-        launches = [launch for launch in launches if len(_SCHED.findall(_text(launch.output))) < _LINES]
+        texts = ((launch, value_or(files.tail(launch.output, 0, _OUTPUT_MAX), b"")) for launch in launches)
+        launches = [launch for launch, text in texts if len(_SCHED.findall(text)) < _LINES]
         if launches and now >= ask_at:
             phases = engine.phases(launch.unit for launch in launches)
             launches = [launch for launch in launches if phases.get(launch.unit, Phase.OVER) is not Phase.OVER]
@@ -109,11 +112,3 @@ def _traced(launch: Launch, unit: str, folder: str) -> Launch:
         hold_before=0.0,
         hold_after=0.0,
     )
-
-
-def _text(path: str) -> bytes:
-    try:
-        with open(path, "rb") as file:
-            return file.read(_OUTPUT_MAX)
-    except OSError:
-        return b""

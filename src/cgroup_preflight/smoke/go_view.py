@@ -14,13 +14,14 @@ from cgroup_preflight.core.limits import Chain, Level
 from cgroup_preflight.core.quantities import QuantityError, parse_cpus
 from cgroup_preflight.core.reading import Known, Reading, parsed, value_or
 from cgroup_preflight.core.records import TYPE_CHECKING, dataclass
-from cgroup_preflight.golang.buildinfo import BinaryError, BuildInfo, read
+from cgroup_preflight.golang.binary_file import check_range
+from cgroup_preflight.golang.buildinfo import BinaryError, BuildInfo, read_image
 from cgroup_preflight.host.cgroup import Observer, levels
 from cgroup_preflight.host.cgroupfs import parse_cpu_max, parse_flat_keyed, parse_limit
-from cgroup_preflight.host.fs import LiveFs
+from cgroup_preflight.host.fs import MachineFs
 
 if TYPE_CHECKING:
-    from cgroup_preflight.host.door import Door, Network
+    from cgroup_preflight.host.door import Door, Files, Network
 
 #: Profiles and expvar pages can be long; the numbers are in their first or last lines.
 _PAGE_MAX = 16 << 20
@@ -72,11 +73,31 @@ class GoView:
     memory: GoMemory | None = None
 
 
+class _Program:
+    """The program of a process as an image, read through the door of its machine."""
+
+    def __init__(self, files: "Files", pid: int) -> None:
+        """Raises BinaryError."""
+        self._files, self._path = files, f"/proc/{pid}/exe"
+        status = files.status(self._path)
+        if not isinstance(status, Known):
+            raise BinaryError(f"cannot be read: {status}")
+        self.size = status.value.size
+
+    def read(self, offset: int, length: int) -> bytes:
+        """As `Image.read`."""
+        check_range(self.size, offset, length)
+        data = self._files.tail(self._path, offset, length)
+        if not isinstance(data, Known) or len(data.value) != length:
+            raise BinaryError("was truncated while it was read")
+        return data.value
+
+
 def look(door: "Door", observer: Observer, pid: int, cgroup: str, ready: ReadyTest) -> GoView | None:
     """The view of a process, None where it is no Go program that can be read."""
     fs = door.files
     try:
-        info = read(f"/proc/{pid}/exe")
+        info = read_image(_Program(fs, pid))
     except BinaryError:
         return None
     return GoView(
@@ -121,7 +142,7 @@ def _level(observer: Observer, path: str) -> Level:
     )
 
 
-def _open_cpu_max(fs: LiveFs, pid: int) -> Reading[tuple[str, ...]]:
+def _open_cpu_max(fs: MachineFs, pid: int) -> Reading[tuple[str, ...]]:
     names = fs.names(f"/proc/{pid}/fd")
     if not isinstance(names, Known):
         return names
@@ -132,7 +153,7 @@ def _open_cpu_max(fs: LiveFs, pid: int) -> Reading[tuple[str, ...]]:
     )
 
 
-def _v1_cpu(fs: LiveFs, pid: int) -> bool:
+def _v1_cpu(fs: MachineFs, pid: int) -> bool:
     """Whether a line of /proc/PID/cgroup has the cpu controller: it is version 1 then (cgroups(7))."""
     text = value_or(fs.read(f"/proc/{pid}/cgroup"), "")
     return any("cpu" in line.split(":", 2)[1].split(",") for line in text.splitlines() if line.count(":") >= 2)
@@ -145,7 +166,7 @@ def _cpus(text: str) -> frozenset[int]:
         return frozenset()
 
 
-def _address_space(fs: LiveFs, pid: int) -> int | None:
+def _address_space(fs: MachineFs, pid: int) -> int | None:
     for line in value_or(fs.read(f"/proc/{pid}/limits"), "").splitlines():
         if line.startswith("Max address space"):
             word = line.removeprefix("Max address space").split()[0]

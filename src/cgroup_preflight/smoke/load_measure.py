@@ -1,7 +1,5 @@
 """Runs the processes of the load probe and reads, window by window, how much CPU time each level received."""
 
-import os
-import time
 from collections.abc import Callable, Mapping, Sequence
 
 from cgroup_preflight.core.reading import Known, Missing, Why, value_or
@@ -66,7 +64,7 @@ def weigh(
 
     On the CPUs that this process may use, of those that are `online`; `required`: weights without effect are a fail.
     """
-    load, reason = plan_load(scope, plan, frozenset(os.sched_getaffinity(0)), online)
+    load, reason = plan_load(scope, plan, place.door.processes.cpus(), online)
     if load is None:
         return (without_effect(reason),) if reason else ()
     say(f"testing CPUWeight with {len(load.hogs)} services at the same time")
@@ -152,11 +150,14 @@ class LoadProbe:
         """
         end = self._clock.monotonic() + _UP_SECONDS
         todo = {self._payloads.output(item): counts[item.unit] for item in self._load.hogs}
-        while todo := {path: count for path, count in todo.items() if _text(path).count(f"'{word}'") < count}:
-            if self._clock.monotonic() > end or any("'refused'" in _text(path) for path in todo):
+        while todo := {path: count for path, count in todo.items() if self._text(path).count(f"'{word}'") < count}:
+            if self._clock.monotonic() > end or any("'refused'" in self._text(path) for path in todo):
                 return False
             self._clock.sleep(_PAUSE)
         return True
+
+    def _text(self, path: str) -> str:
+        return value_or(self._files.tail(path, 0, _OUTPUT_MAX), b"").decode("utf-8", "replace")
 
     def _host(self, cgroups: Mapping[str, str], planned: float) -> LoadHost:
         undivided = [
@@ -186,7 +187,7 @@ class LoadProbe:
         if not ticks or any(value is None for value in used.values()):
             return None
         return _Moment(
-            time=self._clock.monotonic(), own=time.process_time(), machine=ticks,
+            time=self._clock.monotonic(), own=self._clock.own_cpu(), machine=ticks,
             used={name: value / 1e6 for name, value in used.items() if value is not None},
         )  # fmt: skip
 
@@ -198,14 +199,6 @@ class LoadProbe:
             seconds=max(end.time - begin.time, 0.001), used=used, steal=machine["steal"],
             others=max(busy - used.get(self._load.top, 0.0), 0.0),
         )  # fmt: skip
-
-
-def _text(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read(_OUTPUT_MAX)
-    except OSError:
-        return ""
 
 
 def _ticks(text: str, cpus: frozenset[int]) -> dict[str, float]:

@@ -114,10 +114,20 @@ class Outside:
         for pid in list(self._known):
             if pid not in current:
                 del self._known[pid]
-        for pid in sorted(current - self._before):
+        fresh = sorted(current - self._before)
+        self._observer.prefetch_processes(map(self._wanted, fresh))
+        for pid in fresh:
             self._look_at(pid)
+        self._observer.forget()
         if self._inside:
             self.units |= self._transient() - self._units_before
+
+    def _wanted(self, pid: int) -> tuple[int, tuple[str, ...]]:
+        """What a look reads of a process."""
+        process = self._known.get(pid)
+        if process is None:
+            return pid, ("stat", "cgroup")
+        return pid, () if process.innocent else ("cgroup",)
 
     def finish(self) -> None:
         """The last look; doubts are settled by a second one."""

@@ -8,8 +8,8 @@ in memory, or empty. INPUT and OUTPUT are files in place of stdin and stdout.
 
 Each line on stdin is `KIND AMOUNT`. What it starts stays until the line `drop`, and ends with this process:
 
-- `cpu COUNT`: processes that use CPU time.
-- `load CPU,CPU`: one such process on each of these CPUs. Each says `busy`, or `refused` where it may not run there.
+- `cpu COUNT`: processes that use CPU time. Each says `busy`.
+- `load CPU,CPU`: one such process on each of these CPUs; `refused` where it may not run there.
 - `tasks COUNT`: tasks until one is refused. Says `started` if none is.
 - `push BYTES`: a process with memory, which the kernel kills first. Says `full` when it has all of it.
 - `keep BYTES`: the same with the score of an ordinary process.
@@ -31,6 +31,7 @@ esac
 
 # Uses CPU time until this payload ends: one that is killed cannot end its children.
 burn() {
+  echo "{'busy': '$1'}"
   while kill -0 $$; do
     i=0
     while [ $i -lt 5000 ]; do i=$((i + 1)); done
@@ -41,8 +42,7 @@ burn() {
 bound() {
   read -r self _ </proc/self/stat
   taskset -p -c "$1" "$self" >/dev/null || { echo "{'refused': $1}"; exit; }
-  echo "{'busy': $1}"
-  burn
+  burn "$1"
 }
 
 # Starts tasks until one is refused, which ends a shell. They stay until nobody has the gate open for writing. Most end at

@@ -10,29 +10,31 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 
+from cgroup_preflight.core.reading import Known
 from cgroup_preflight.core.records import TYPE_CHECKING
 from cgroup_preflight.engines.base import Engine
 from cgroup_preflight.host.cgroup import Observer
-from cgroup_preflight.host.command import stop
 from cgroup_preflight.plan.unit_syntax import setting_pairs
 from cgroup_preflight.plan.unitfile import slice_file
 from cgroup_preflight.smoke.payload import SCRIPT
 from cgroup_preflight.smoke.probe_plan import ProbeUnit, probe_launch
 
 if TYPE_CHECKING:
-    import subprocess
     from contextlib import AbstractContextManager
     from typing import Protocol
 
-    from cgroup_preflight.host.command import LiveRunner
+    from cgroup_preflight.host.command import Running
+    from cgroup_preflight.host.door import Door, Fifo, Files
 else:
     Protocol = object
 
 #: The most payloads that wait at the same time.
 AT_ONCE = 8
-_SHELL = "/bin/sh"
+_SHELL, _SCRIPT = "/bin/sh", "payload.sh"
 #: A file system in memory of a guest. Elsewhere it is also for other programs, which a full one would harm.
 _STORES = "/dev/shm"  # noqa: S108 - its names are made up for the run
+#: On another machine nothing keeps the FIFO open between two lines, so the payload does: its input never comes to an end.
+_KEEPS_INPUT = 'exec <>"$0"; exec "$@"'
 
 
 class Payloads(Protocol):
@@ -54,34 +56,33 @@ class Payloads(Protocol):
 class _Lines:
     """The program of payloads, and for each the FIFO for its lines and its gate."""
 
-    def __init__(self, folder: str) -> None:
-        self._folder = folder
-        self._asks: dict[str, int] = {}
+    def __init__(self, files: "Files", folder: str) -> None:
+        self._files, self._folder = files, folder
+        self._asks: dict[str, Fifo] = {}
         self._drops: dict[str, int] = {}
         #: Those that have something to do.
         self._busy: set[str] = set()
+        self._has_script = False
 
     def file(self, name: str, kind: str) -> str:
         return os.path.join(self._folder, f"{name}.{kind}")
 
     def command(self, name: str) -> tuple[str, ...]:
         """How a payload starts, with its gate."""
-        script, gate = os.path.join(self._folder, "payload.sh"), self.file(name, "gate")
-        if not os.path.exists(script):
-            with open(script, "x", encoding="utf-8") as file:
-                file.write(SCRIPT)
-        os.mkfifo(gate, 0o600)
-        return _SHELL, script, gate
+        if not self._has_script:
+            self._files.write_all(self._folder, {_SCRIPT: SCRIPT.encode()})
+            self._has_script = True
+        gate = self.file(name, "gate")
+        self._files.fifo(gate).close()
+        return _SHELL, os.path.join(self._folder, _SCRIPT), gate
 
     def open(self, name: str) -> str:
         path = self.file(name, "ask")
-        os.mkfifo(path, 0o600)
-        # For reading too, so that neither side waits for the other when it opens its end.
-        self._asks[name] = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        self._asks[name] = self._files.fifo(path)
         return path
 
     def ask(self, name: str, line: str) -> None:
-        os.write(self._asks[name], f"{line}\n".encode())
+        self._asks[name].write(line)
         if line.startswith("drop "):
             self._drops[name] = self._drops.get(name, 0) + 1
             self._busy.discard(name)
@@ -90,28 +91,29 @@ class _Lines:
 
     def is_idle(self, name: str) -> bool:
         """Whether all has ended that a payload has started."""
-        if name in self._busy:
-            return False
-        try:
-            with open(self.file(name, "out"), encoding="utf-8", errors="replace") as file:
-                return file.read().count("{'over'") == self._drops.get(name, 0)
-        except OSError:
-            return False
+        said = self._files.data(self.file(name, "out"))
+        return (
+            name not in self._busy
+            and isinstance(said, Known)
+            and said.value.count(b"{'over'") == self._drops.get(name, 0)
+        )
 
     def close(self, name: str) -> None:
-        handle = self._asks.pop(name, -1)
-        if handle >= 0:
-            os.close(handle)
+        if (fifo := self._asks.pop(name, None)) is not None:
+            fifo.close()
 
 
 class ServicePayloads:
     """Payloads as services of the engine, as `user` (uid, gid); `slices` are the cgroups of slices by unit."""
 
     def __init__(
-        self, engine: Engine, slices: Mapping[str, str], folder: str, user: tuple[int, int] | None
+        self, engine: Engine, files: "Files", slices: Mapping[str, str], folder: str, user: tuple[int, int] | None,
+        *, keeps_input: bool = False,
     ) -> None:  # fmt: skip
+        """`keeps_input`: on another machine."""
         self._engine, self._slices, self._user = engine, slices, user
-        self._lines = _Lines(folder)
+        self._lines = _Lines(files, folder)
+        self._keeps_input = keeps_input
 
     @contextmanager
     def started(self, units: Sequence[ProbeUnit], longest: float) -> Iterator[dict[str, str]]:
@@ -120,10 +122,11 @@ class ServicePayloads:
             launches = []
             for item in units:
                 stack.callback(self._lines.close, item.unit)
-                launches.append(probe_launch(
-                    item, command=self._lines.command(item.unit), user=self._user, longest=longest,
-                    ask=self._lines.open(item.unit), output=self.output(item),
-                ))  # fmt: skip
+                ask, command = self._lines.open(item.unit), self._lines.command(item.unit)
+                if self._keeps_input:
+                    ask, command = "", (_SHELL, "-c", _KEEPS_INPUT, ask, *command)
+                launches.append(probe_launch(item, command=command, user=self._user, longest=longest, ask=ask,
+                                             output=self.output(item)))  # fmt: skip
             yield stack.enter_context(self._engine.started(launches))
 
     def cgroup(self, item: ProbeUnit) -> str:
@@ -142,15 +145,15 @@ class MovedPayloads:
     One that has answered stays where it is, until it is moved again for the next unit.
     """
 
-    def __init__(self, engine: Engine, observer: Observer, programs: "LiveRunner", scope: str, folder: str) -> None:
-        self._engine, self._observer, self._programs = engine, observer, programs
+    def __init__(self, engine: Engine, observer: Observer, door: "Door", scope: str, folder: str) -> None:
+        self._engine, self._observer, self._programs = engine, observer, door.programs
         self._scope = scope
         # No dash: the slice is next to that of the run, and not in it.
         self._waiting = f"{scope}_wait.slice"
-        self._lines = _Lines(folder)
+        self._lines = _Lines(door.files, folder)
         self._cgroups: dict[str, str] = {}
         #: By name, which is that of the first unit; and the names by the unit that each is for now.
-        self._begun: dict[str, subprocess.Popen[bytes]] = {}
+        self._begun: dict[str, Running] = {}
         self._names: dict[str, str] = {}
 
     def begin(self, units: Sequence[ProbeUnit], pause: Callable[[], None]) -> None:
@@ -168,7 +171,7 @@ class MovedPayloads:
         """Ends all."""
         for name, process in self._begun.items():
             self._lines.close(name)
-            stop(process)
+            self._programs.stop(process)
         self._begun.clear()
 
     @contextmanager
@@ -202,7 +205,7 @@ class MovedPayloads:
     def output(self, item: ProbeUnit) -> str:
         return self._lines.file(self._names[item.unit], "out")
 
-    def _process(self, item: ProbeUnit) -> "subprocess.Popen[bytes]":
+    def _process(self, item: ProbeUnit) -> "Running":
         return self._begun[self._names[item.unit]]
 
     def _start(self, item: ProbeUnit) -> None:
@@ -222,4 +225,4 @@ class MovedPayloads:
         if not name or (self._lines.is_idle(name) and self._begun[name].poll() is None):
             return
         self._lines.close(name)
-        stop(self._begun.pop(name))
+        self._programs.stop(self._begun.pop(name))

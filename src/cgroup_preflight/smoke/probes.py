@@ -24,7 +24,7 @@ from cgroup_preflight.smoke.probe_plan import Capacity, Probe, ProbeUnit, has_ro
 from cgroup_preflight.smoke.pushes import UP_SECONDS, Pushes, deadline
 
 if TYPE_CHECKING:
-    from cgroup_preflight.host.door import Clock
+    from cgroup_preflight.host.door import Door
 
 #: The longest time before the first push.
 _MEANWHILE_SECONDS = 60.0
@@ -52,14 +52,14 @@ class Probes:
     """Runs probes: their processes, a few units at a time, wait in their cgroups and push when they are asked."""
 
     def __init__(
-        self, engine: Engine, observer: Observer, clock: "Clock", slices: Mapping[str, str], payloads: "Payloads"
+        self, engine: Engine, observer: Observer, door: "Door", slices: Mapping[str, str], payloads: "Payloads"
     ) -> None:  # fmt: skip
         self._engine = engine
         self._observer = observer
-        self._clock = clock
+        self._clock = door.clock
         self._slices = slices
         self._payloads = payloads
-        self._pushes = Pushes(observer, clock, payloads)
+        self._pushes = Pushes(observer, door, payloads)
 
     def run_all(
         self, scope: str, probes: tuple[Probe, ...], say: Callable[[str], None], meanwhile: Callable[[], None],

@@ -15,7 +15,7 @@ from cgroup_preflight.smoke.payloads import Payloads
 from cgroup_preflight.smoke.probe_plan import Probe, ProbeUnit
 
 if TYPE_CHECKING:
-    from cgroup_preflight.host.door import Clock
+    from cgroup_preflight.host.door import Door, Files
 
 UP_SECONDS = 20.0
 _DEADLINE = 15.0
@@ -38,8 +38,9 @@ def deadline(probe: Probe) -> float:
 class Pushes:
     """Asks payloads, as generators: each `yield` gives other probes their turn."""
 
-    def __init__(self, observer: Observer, clock: "Clock", payloads: Payloads) -> None:
-        self._observer, self._clock, self._payloads = observer, clock, payloads
+    def __init__(self, observer: Observer, door: "Door", payloads: Payloads) -> None:
+        self._observer, self._payloads = observer, payloads
+        self._files, self._clock = door.files, door.clock
 
     def is_up(self, item: ProbeUnit) -> Generator[None, None, bool]:
         """Whether a payload waits for its first line, in time."""
@@ -178,7 +179,7 @@ class Pushes:
         return value_or(parsed(self._observer.read(cgroup, attribute), parse_flat_keyed), {})
 
     def _said(self, item: ProbeUnit) -> "_Said":
-        return _Said(self._payloads.output(item))
+        return _Said(self._files, self._payloads.output(item))
 
     def _asked(self, item: ProbeUnit, line: str) -> "_Said":
         """Gives a payload a line; what it says from now on."""
@@ -210,9 +211,9 @@ class Pushes:
 class _Said:
     """What one unit's payload has said so far: a Python literal on each line; other lines are left out."""
 
-    def __init__(self, path: str) -> None:
-        self._path = path
-        self._size = -1
+    def __init__(self, files: "Files", path: str) -> None:
+        self._files, self._path = files, path
+        self._data = b""
         self._already = 0
         self._all: tuple[Said, ...] = ()
 
@@ -233,15 +234,11 @@ class _Said:
         return found if isinstance(found, int) else 0
 
     def _lines(self) -> tuple[Said, ...]:
-        try:
-            with open(self._path, encoding="utf-8", errors="replace") as file:
-                size = file.seek(0, 2)
-                if size != self._size:
-                    file.seek(0)
-                    self._all = tuple(item for item in map(_literal, file.read(_OUTPUT_MAX).splitlines()) if item)
-                    self._size = size
-        except OSError:
-            return ()
+        size = len(self._data)
+        self._data += value_or(self._files.tail(self._path, size, _OUTPUT_MAX - size), b"")
+        if len(self._data) > size:
+            text = self._data.decode("utf-8", "replace")
+            self._all = tuple(item for item in map(_literal, text.splitlines()) if item)
         return self._all
 
 

@@ -12,7 +12,7 @@ from cgroup_preflight.core import codes
 from cgroup_preflight.core.reading import value_or
 from cgroup_preflight.core.records import replace
 from cgroup_preflight.core.report import Finding, Remedy, Status
-from cgroup_preflight.host.fs import LiveFs
+from cgroup_preflight.host.fs import MachineFs
 
 _INFO = "/var/lib/dpkg/info"
 _STATUS = "/var/lib/dpkg/status"
@@ -22,7 +22,7 @@ _PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+")
 
 
 def excused(
-    findings: Iterable[Finding], services: Iterable[Service], packages: Sequence[str], files: LiveFs
+    findings: Iterable[Finding], services: Iterable[Service], packages: Sequence[str], files: MachineFs
 ) -> list[Finding]:  # fmt: skip
     """The findings, of which those about a service that failed without a recommended package are unverified.
 
@@ -42,7 +42,7 @@ def _is_limited(item: Finding) -> bool:
     return bool(item.evidence.get("tasks_refused"))
 
 
-def _excused(item: Finding, unit: str, packages: Sequence[str], files: LiveFs) -> Finding:
+def _excused(item: Finding, unit: str, packages: Sequence[str], files: MachineFs) -> Finding:
     name = unit.rpartition("/")[2]
     for package in packages:
         if f"/systemd/system/{name}" not in value_or(files.read(f"{_INFO}/{package}.list"), ""):

@@ -2,16 +2,14 @@
 
 import os
 import resource
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 
 from cgroup_preflight.checks.numbers import host_numbers
 from cgroup_preflight.config.model import Config, ReadyKind
 from cgroup_preflight.core.reading import value_or
-from cgroup_preflight.core.records import dataclass, replace
+from cgroup_preflight.core.records import TYPE_CHECKING, dataclass, replace
 from cgroup_preflight.core.report import Finding, ServiceResult
 from cgroup_preflight.engines import ready, run_scope
 from cgroup_preflight.engines.base import GATE_SECONDS, Engine, Launch
@@ -47,6 +45,9 @@ from cgroup_preflight.smoke.recommended import excused
 from cgroup_preflight.smoke.required import required_findings
 from cgroup_preflight.smoke.services import Expected, Proof, Services
 
+if TYPE_CHECKING:
+    from cgroup_preflight.smoke.elsewhere import Carried, Elsewhere
+
 Say = Callable[[str], None]
 #: The longest that one service makes another one wait, on a busy machine.
 _TURN_SECONDS = 10.0
@@ -64,16 +65,17 @@ class SmokeResult:
 
 def smoke(
     config: Config, shipped: Plan, facts: Facts, choice: EngineChoice, names: tuple[str, ...], say: Say,
-    *, inside: bool = False,
+    *, inside: bool = False, door: Door | None = None, carried: "Carried | None" = None,
 ) -> SmokeResult:  # fmt: skip
     """Runs the services of a plan (or those in `names`) and a probe for each distinct limit, on this machine.
 
     Raises HostError when the service manager does not answer; everything started is stopped in any case. `inside` a
-    guest, which ends with the run, nothing is removed, and the output of services stays in files.
+    guest, which ends with the run, nothing is removed, and the output of services stays in files. On the machine behind
+    `door`, with the files `carried` there: `facts` and `choice` are its own.
     """
     _allow_files()
     uid = value_or(facts.uid, 0)
-    door = local_door(bus_environment(choice, uid))
+    door = door or local_door(bus_environment(choice, uid))
     numbers = replace(host_numbers(facts), devices=devices_of(shipped, door.files))
     engine = make_engine(choice, facts, door, numbers)
     ready.prepare(item.smoke.ready for item in config.services)
@@ -84,62 +86,99 @@ def smoke(
     else:
         refuse_on_host(wanted, config.path, root=choice.name == "systemd" and not choice.sudo)
     return prove(
-        config, only(shipped, names), facts, engine, door, say, user=_run_as(facts, choice), inside=inside,
-        before_start=_drop_caches if inside else lambda: None, moves=inside and choice.name == "systemd" and not choice.sudo,
+        config, only(shipped, names), facts, engine, door, say, user=_run_as(facts, choice, door), inside=inside,
+        before_start=partial(_drop_caches, door) if inside else lambda: None, moves=inside and choice.name == "systemd" and not choice.sudo,
+        elsewhere=_elsewhere(choice, facts, carried),
     )  # fmt: skip
 
 
 def prove(
     config: Config, shipped: Plan, facts: Facts, engine: Engine, door: Door, say: Say, *,
     user: tuple[int, int] | None = None, inside: bool = False, before_start: Callable[[], None] = lambda: None,
-    moves: bool = False,
+    moves: bool = False, elsewhere: "Elsewhere | None" = None,
 ) -> SmokeResult:  # fmt: skip
     """As `smoke`, with this engine on the machine behind this door; services run as `user` (uid, gid).
 
     `before_start` is called once, right before the first service starts. With `moves` the payloads of probes start while
-    the services run, and are moved to where they push (`smoke.payloads`).
+    the services run, and are moved to where they push (`smoke.payloads`). `elsewhere`: the machine is another one.
     """
     run_name = run_scope.new_name()
-    plan = scoped(shipped, run_name, in_place=inside)
-    observer = Observer(door.files, facts.mount_point)
     for left in run_scope.clean_leftovers(engine, door):
         say(f"removed what a crashed run left behind ({left})")
+    with _folder(door, run_name, stays=inside) as folder, ExitStack() as stack:
+        if elsewhere is not None:
+            guarded = run_scope.Guarded(scope=run_name, folder=folder, unit_folder=engine.unit_folder)
+            there = stack.enter_context(elsewhere.prepared(door, guarded, config, shipped, say))
+            door, config, shipped = there.door, there.config, there.plan
+        plan = scoped(shipped, run_name, in_place=inside)
+        run = _Run(config=config, plan=plan, facts=facts, engine=engine, door=door, name=run_name, folder=folder,
+                   user=user, inside=inside, elsewhere=elsewhere is not None)  # fmt: skip
+        return _proved(run, say, before_start, moves=moves)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Run:
+    """What one run is made of."""
+
+    config: Config
+    plan: Plan
+    facts: Facts
+    engine: Engine
+    door: Door
+    name: str
+    folder: str
+    user: tuple[int, int] | None
+    inside: bool
+    elsewhere: bool
+
+
+def _proved(run: _Run, say: Say, before_start: Callable[[], None], *, moves: bool) -> SmokeResult:
+    config, plan, facts, engine, door = run.config, run.plan, run.facts, run.engine, run.door
+    inside, folder, mount = run.inside, run.folder, run.facts.mount_point
+    observer = Observer(door.files, mount)
     numbers = replace(host_numbers(facts), devices=devices_of(plan, door.files))
-    scope = run_scope.run_scope(engine, door, plan, run_name, facts.mount_point, stays=inside)
-    with _folder(run_name, stays=inside) as folder, scope as run:
-        output, longest = "" if _reads_log(engine, inside=inside) else folder, _longest(plan)
-        launches = {item.unit: _launch(item, config, user, output, longest) for item in plan.services}
+    with run_scope.run_scope(engine, door, plan, run.name, mount, stays=inside) as scope:
+        output, longest = "" if _reads_log(engine, door, inside=inside) else folder, _longest(plan)
+        launches = {item.unit: _launch(item, config, run.user, output, longest) for item in plan.services}
         proofs = [
             Proof(ServiceRun(item, launches[item.unit]), _expected(item, plan, numbers)) for item in plan.services
         ]
         before_start()
         say(f"starting {len(proofs)} service(s) with the {engine.name} engine")
-        services = Services(engine, observer, run.cgroups, say, door, inside=inside)
-        capacity = _capacity(facts)
+        services = Services(engine, observer, scope.cgroups, say, door, inside=inside)
+        capacity = _capacity(facts, door)
         probes, untried = plan_probes(plan, numbers, capacity)
-        with _moved(MovedPayloads(engine, observer, door.programs, run_name, folder) if moves else None) as moved:
-            meanwhile = partial(moved.begin, probe_units(run_name, probes)) if moved else None
+        with _moved(MovedPayloads(engine, observer, door, run.name, folder) if moves else None) as moved:
+            meanwhile = partial(moved.begin, probe_units(run.name, probes)) if moved else None
             seen = services.run_all(proofs, meanwhile)
             traced = {one.service.unit: launches[one.service.unit] for one in seen if _can_be_traced(one)}
             traces: dict[str, Trace] = {}
-            payloads = moved or ServicePayloads(engine, run.cgroups, folder, user)
-            runner = Probes(engine, observer, door.clock, run.cgroups, payloads)
+            payloads = moved or ServicePayloads(engine, door.files, scope.cgroups, folder, run.user, keeps_input=run.elsewhere)
+            runner = Probes(engine, observer, door, scope.cgroups, payloads)
             policed = _policed(plan, engine, numbers)
             # A trace waits most of its time: the processes of the probes can start meanwhile.
-            with started_traces(engine, door.clock, traced, run_name, folder) as finish:
-                pushed = runner.run_all(run_name, probes, say, lambda: traces.update(finish()), capacity, _peaks(seen))
-            place = LoadPlace(payloads=payloads, engine=engine, observer=observer, door=door, slices=run.cgroups)
-            weighed = weigh(place, run_name, plan, say, required="cpu" in config.require.controllers,
+            with started_traces(engine, door, traced, run.name, folder) as finish:
+                pushed = runner.run_all(run.name, probes, say, lambda: traces.update(finish()), capacity, _peaks(seen))
+            place = LoadPlace(payloads=payloads, engine=engine, observer=observer, door=door, slices=scope.cgroups)
+            weighed = weigh(place, run.name, plan, say, required="cpu" in config.require.controllers,
                             online=value_or(facts.online_cpus, frozenset()))  # fmt: skip
     findings = [*_of_services(config, plan, facts, door, seen, inside=inside)]
     findings += [*counted_findings(seen), *proof_findings(seen, traces, plan, target_of(facts, numbers))]
     findings += [*outside_findings(services.strangers, services.units), *probe_findings(pushed, untried)]
     findings += [*weighed, *policed]
     return SmokeResult(
-        findings=(*findings, *(() if inside else (run_scope.cleanup_finding(run.left),))),
+        findings=(*findings, *(() if inside else (run_scope.cleanup_finding(scope.left),))),
         services=tuple(service_result(one) for one in seen),
         processes_started=door.programs.started,
     )
+
+
+def _elsewhere(choice: EngineChoice, facts: Facts, carried: "Carried | None") -> "Elsewhere | None":
+    if carried is None:
+        return None
+    from cgroup_preflight.smoke.elsewhere import Elsewhere  # a run on this machine needs none of it
+
+    return Elsewhere(choice, value_or(facts.systemd_version, 0), carried)
 
 
 def _peaks(seen: Sequence[ServiceEvidence]) -> dict[str, int]:
@@ -192,25 +231,24 @@ def _policed(plan: Plan, engine: Engine, numbers: HostNumbers) -> tuple[Finding,
 
 
 @contextmanager
-def _folder(run_name: str, *, stays: bool) -> Iterator[str]:
+def _folder(door: Door, run_name: str, *, stays: bool) -> Iterator[str]:
     """A private folder for the output of units; gone at the end, after a crash with the next run."""
-    folder = tempfile.mkdtemp(prefix=f"{run_name}-")
+    folder = door.files.private_folder(f"{run_name}-")
     try:
         yield folder
     finally:
         if not stays:
-            shutil.rmtree(folder, ignore_errors=True)
+            door.files.remove_private(f"{run_name}-")
 
 
-def _drop_caches() -> None:
+def _drop_caches(door: Door) -> None:
     """Empties the page cache of a guest, so that a service is charged for the pages of its program and its files.
 
     The kernel charges a page to the cgroup that touches it first; before, this tool read the programs
     (Documentation/admin-guide/cgroup-v2.rst, "Memory Ownership"; sysctl/vm.rst, drop_caches).
     """
-    os.sync()
-    with open("/proc/sys/vm/drop_caches", "w", encoding="ascii") as file:
-        file.write("3")
+    door.files.sync()
+    door.files.write_attribute("/proc/sys/vm/drop_caches", "3")
 
 
 def _expected(service: ServicePlan, plan: Plan, numbers: HostNumbers) -> Expected:
@@ -219,12 +257,14 @@ def _expected(service: ServicePlan, plan: Plan, numbers: HostNumbers) -> Expecte
     return (*chain, (service.unit, expectations(service.settings, numbers)))
 
 
-def _run_as(facts: Facts, choice: EngineChoice) -> tuple[int, int] | None:
+def _run_as(facts: Facts, choice: EngineChoice, door: Door) -> tuple[int, int] | None:
     """Through sudo the programs run as the caller: a pull request gets no more rights than its job has."""
     if not choice.sudo:
         return None
-    uid = value_or(facts.uid, os.geteuid())
-    return uid, os.getegid()
+    ids = value_or(door.files.pieces("/proc/self/status", ("Gid:",), "\n"), ())
+    words = "".join(ids).split()
+    uid = value_or(facts.uid, 0)
+    return uid, int(words[2]) if len(words) > 2 else uid
 
 
 def _longest(plan: Plan) -> float:
@@ -268,23 +308,27 @@ def _can_be_traced(seen: ServiceEvidence) -> bool:
     )
 
 
-def _capacity(facts: Facts) -> Capacity:
+def _capacity(facts: Facts, door: Door) -> Capacity:
     meminfo = value_or(facts.meminfo, {})
     return Capacity(
-        cpus=len(os.sched_getaffinity(0)), available_bytes=meminfo.get("MemAvailable", 0),
+        cpus=len(door.processes.cpus()), available_bytes=meminfo.get("MemAvailable", 0),
         swap_bytes=meminfo.get("SwapFree", 0),
     )  # fmt: skip
 
 
-def _reads_log(engine: Engine, *, inside: bool) -> bool:
+def _reads_log(engine: Engine, door: Door, *, inside: bool) -> bool:
     """Whether the output of services is read from the journal."""
-    return not inside and engine.has_journal and (not engine.user or _reads_journal())
+    # Of another machine, a file can be read with the other files of a look.
+    return not inside and not door.host and engine.has_journal and (not engine.user or _reads_journal(door))
 
 
-def _reads_journal() -> bool:
+def _reads_journal(door: Door) -> bool:
     """Whether an ordinary user can read the journal here: one file of it is enough to tell."""
+    files = door.files
     for top in ("/var/log/journal", "/run/log/journal"):
-        for folder, _, names in os.walk(top):
-            if any(os.access(os.path.join(folder, name), os.R_OK) for name in names if name.endswith(".journal")):
+        # journald keeps its files in a folder named by the machine's id (systemd-journald.service(8)).
+        for folder in (f"{top}/{name}" for name in value_or(files.names(top), ())):
+            names = value_or(files.names(folder), ())
+            if any(files.readable(f"{folder}/{name}") for name in names if name.endswith(".journal")):
                 return True
     return False

@@ -1,6 +1,5 @@
 """The proof for all services of a plan, which run at the same time: what the kernel holds before, while and after."""
 
-import os
 import signal
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -63,7 +62,7 @@ class Services:
         self._slices = slice_cgroups
         self._say = say
         self._door = door
-        self._machine = (os.cpu_count() or 1, value_or(door.files.page_size(), 4096))
+        self._machine = (door.processes.count_cpus(), value_or(door.files.page_size(), 4096))
         #: Processes outside of the run that no unit of it is known for, and units that were started meanwhile.
         self.strangers: list[Stray] = []
         self.units: tuple[str, ...] = ()
@@ -259,7 +258,15 @@ class Services:
             return self._engine.log(run.invocation, _LOG_LINES)
         failed = run.ended_early or not run.is_ready
         sent = self._engine.log(run.invocation, _LOG_LINES // 2, run.pid) if failed and run.invocation else ()
-        return (*_tail(run.launch.output), *sent)[-_LOG_LINES:]
+        return (*self._tail(run.launch.output), *sent)[-_LOG_LINES:]
+
+    def _tail(self, path: str) -> tuple[str, ...]:
+        """The last lines of a file that a service wrote, without the incomplete first line of a long one."""
+        status = self._door.files.status(path)
+        begin = max(status.value.size - _LOG_BYTES, 0) if isinstance(status, Known) else 0
+        text = value_or(self._door.files.tail(path, begin, _LOG_BYTES), b"").decode("utf-8", "replace")
+        lines = text.splitlines()
+        return tuple(lines[1 if begin else 0 :][-_LOG_LINES:])
 
     def _absent(self, run: ServiceRun) -> str:
         """The program of a unit that systemd could not execute, where there is no such file."""
@@ -290,18 +297,6 @@ def _add_stray(proof: Proof, pid: int, cgroup: str, command: str) -> None:
     )
     kept = tuple(item for item in stay.strays if item[0] != pid)
     proof.stay = replace(stay, strays=(*kept, (pid, f"{cgroup} ({command})")))
-
-
-def _tail(path: str) -> tuple[str, ...]:
-    """The last lines of a file that a service wrote, without the incomplete first line of a long one."""
-    try:
-        with open(path, "rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(size - _LOG_BYTES, 0))
-            lines = file.read(_LOG_BYTES).decode("utf-8", "replace").splitlines()
-    except OSError:
-        return ()
-    return tuple(lines[1 if size > _LOG_BYTES else 0 :][-_LOG_LINES:])
 
 
 def _within(path: str, cgroup: str) -> bool:

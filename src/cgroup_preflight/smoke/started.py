@@ -17,7 +17,7 @@ from cgroup_preflight.host.procfs import parse_open_files, parse_status
 from cgroup_preflight.plan.model import ServicePlan
 
 if TYPE_CHECKING:
-    from cgroup_preflight.host.fs import LiveFs
+    from cgroup_preflight.host.fs import MachineFs
 
 #: The settings that a process shows, those of a unit that a run reads.
 _SHOWN = ("User", "Group", "AmbientCapabilities", "LimitNOFILE", "WorkingDirectory")
@@ -44,7 +44,7 @@ class Shown:
     location: Location
 
 
-def started(files: "LiveFs", pid: int, service: ServicePlan) -> tuple[Shown, ...]:
+def started(files: "MachineFs", pid: int, service: ServicePlan) -> tuple[Shown, ...]:
     """Each setting of the start of a service that its main process shows; what cannot be read is left out."""
     status = value_or(parsed(_text(files, f"/proc/{pid}/status"), parse_status), {})
     readers = {
@@ -122,11 +122,11 @@ def _wanted(service: ServicePlan) -> Mapping[str, tuple[str, Location]]:
     return {name: item for name, item in found.items() if item[0]}
 
 
-def _text(files: "LiveFs", path: str) -> Reading[str]:
+def _text(files: "MachineFs", path: str) -> Reading[str]:
     return parsed(files.quick(path), lambda data: data.decode("utf-8", "replace"))
 
 
-def _identity(files: "LiveFs", path: str, wanted: str, line: str) -> tuple[str, bool] | None:
+def _identity(files: "MachineFs", path: str, wanted: str, line: str) -> tuple[str, bool] | None:
     """The effective user or group, a number of `line`; None where the name is not in the file (another source of names)."""
     names = [entry.split(":") for entry in value_or(files.read(path), "").splitlines()]
     numbers = {entry[0]: entry[2] for entry in names if len(entry) > 2}
@@ -147,7 +147,7 @@ def _capabilities(wanted: str, line: str) -> tuple[str, bool] | None:
     return (f"not {', '.join(lacking)}" if lacking else wanted), not lacking
 
 
-def _hard_limit(files: "LiveFs", pid: int | str) -> str:
+def _hard_limit(files: "MachineFs", pid: int | str) -> str:
     """The hard limit of open files of a process; empty where it cannot be read."""
     return value_or(parsed(_text(files, f"/proc/{pid}/limits"), parse_open_files), ("", ""))[1]
 
@@ -169,7 +169,7 @@ def _is_lowered(wanted: str, actual: str, manager: str) -> bool:
     return manager.isdigit() and actual == f"{_HARD}{manager}" and int(manager) < int(hard)
 
 
-def _folder(files: "LiveFs", pid: int, wanted: str) -> tuple[str, bool] | None:
+def _folder(files: "MachineFs", pid: int, wanted: str) -> tuple[str, bool] | None:
     """Compared by what it is and not by its name: /var/lib/NAME may be a link (systemd.exec(5), DynamicUser=)."""
     path = wanted.removeprefix("-")
     there, expected = files.identity(f"/proc/{pid}/cwd"), files.identity(f"/proc/{pid}/root{path}")

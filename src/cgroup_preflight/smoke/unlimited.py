@@ -11,7 +11,7 @@ from cgroup_preflight.host.procfs import parse_huge_pages, parse_policy
 from cgroup_preflight.smoke.evidence import ServiceEvidence, Unlimited
 
 if TYPE_CHECKING:
-    from cgroup_preflight.host.fs import LiveFs
+    from cgroup_preflight.host.fs import MachineFs
 
 #: sched(7): kernel/sched/fair.c gives run time by quota, and threads of these policies do not ask it.
 _POLICIES = {1: "SCHED_FIFO", 2: "SCHED_RR", 6: "SCHED_DEADLINE"}
@@ -27,7 +27,7 @@ _SMALL = Remedy(
 )
 
 
-def unlimited(files: "LiveFs", pids: Iterable[int]) -> Unlimited:
+def unlimited(files: "MachineFs", pids: Iterable[int]) -> Unlimited:
     """What some processes have of it: the first such thread, and the huge pages of the process that has most."""
     thread, huge = "", 0
     for pid in sorted(pids):
@@ -40,7 +40,7 @@ def unlimited(files: "LiveFs", pids: Iterable[int]) -> Unlimited:
     return Unlimited(thread=thread, huge_bytes=huge)
 
 
-def _text(files: "LiveFs", path: str) -> Known[str]:
+def _text(files: "MachineFs", path: str) -> Known[str]:
     data = files.quick(path)
     return Known(value=data.value.decode("utf-8", "replace") if isinstance(data, Known) else "", source=path)
 

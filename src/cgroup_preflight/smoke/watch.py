@@ -4,7 +4,7 @@ A limit can be lifted and put back between two readings. Where the run waits it 
 through descriptors that were opened before anything of the services ran.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 from cgroup_preflight.core.reading import Known, Reading, parsed
 from cgroup_preflight.core.records import TYPE_CHECKING, dataclass, replace
@@ -84,6 +84,11 @@ class _Level:
                 if all((change.attribute, change.text) != (known.attribute, known.text) for known in self.changes):
                     self.changes.append(change)
 
+    def files(self) -> Iterator[tuple[str, str]]:
+        """What a sample reads."""
+        names = self._first if self.quota is None else (*self._first, "cpu.stat")
+        return ((self.cgroup, name) for name in names)
+
     def used(self) -> int | None:
         """CPU time in microseconds, where it has a quota."""
         if self.quota is None:
@@ -130,12 +135,14 @@ class Watch:
         self._gap = max(self._gap, now - self._last)
         self._last = now
         self._samples += 1
+        self._observer.prefetch(place for level in self._levels.values() for place in level.files())
         used = [(level, number) for level in self._levels.values() if (number := level.used()) is not None]
         after = self._clock.monotonic()
         for level, number in used:
             level.compare(number, now, after)
         for level in self._levels.values():
             level.sample(now - self._begun)
+        self._observer.forget()
         self._also()
         after = self._clock.monotonic()
         # On a busy machine a sample waits for the CPU; that is no work of its own.
@@ -182,6 +189,15 @@ class _Clock(Clock):
     def monotonic(self) -> float:
         return self._clock.monotonic()
 
+    def own_cpu(self) -> float:
+        return self._clock.own_cpu()
+
+    def uptime(self) -> float:
+        return self._clock.uptime()
+
+    def wall(self) -> float:
+        return self._clock.wall()
+
     def sleep(self, seconds: float) -> None:
         def nap(piece: float) -> tuple[int, ...]:
             self._clock.sleep(piece)
@@ -196,6 +212,15 @@ class _Processes(Processes):
     def __init__(self, watch: Watch, processes: Processes) -> None:
         self._watch, self._processes = watch, processes
 
+    def own(self) -> int:
+        return self._processes.own()
+
+    def cpus(self) -> frozenset[int]:
+        return self._processes.cpus()
+
+    def count_cpus(self) -> int:
+        return self._processes.count_cpus()
+
     def open(self, pid: int) -> int | None:
         return self._processes.open(pid)
 
@@ -205,5 +230,5 @@ class _Processes(Processes):
     def signal(self, handle: int, number: "signal.Signals") -> None:
         self._processes.signal(handle, number)
 
-    def wait(self, handles: Sequence[int], seconds: float) -> Sequence[int]:
-        return self._watch.wait(seconds, lambda piece: self._processes.wait(handles, piece))
+    def wait(self, handles: Sequence[int], seconds: float, pipes: Sequence[int] = ()) -> Sequence[int]:
+        return self._watch.wait(seconds, lambda piece: self._processes.wait(handles, piece, pipes))

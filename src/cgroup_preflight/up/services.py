@@ -42,6 +42,18 @@ class PumpingClock(Clock):
         """Its seconds."""
         return self._clock.monotonic()
 
+    def uptime(self) -> float:
+        """That of its machine."""
+        return self._clock.uptime()
+
+    def wall(self) -> float:
+        """That of its machine."""
+        return self._clock.wall()
+
+    def own_cpu(self) -> float:
+        """That of its machine."""
+        return self._clock.own_cpu()
+
     def sleep(self, seconds: float) -> None:
         """Waits, and pumps before and while it waits."""
         end = self.monotonic() + seconds

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from cgroup_preflight.core.printable import printable
 from cgroup_preflight.core.records import TYPE_CHECKING
 from cgroup_preflight.engines.output import Output
+from cgroup_preflight.host.local import LocalFiles
 
 if TYPE_CHECKING:
     from typing import Protocol
@@ -69,7 +70,7 @@ class Tail:
             os.close(handle)
         self._offset += len(data)
         if self._output is not None and data:
-            self._output.free_before(self._offset)
+            self._output.free_before(LocalFiles(), self._offset)
         *lines, self._rest = (self._rest + data).split(b"\n")
         if self._rest and (last or len(self._rest) > _LINE_MAX):
             lines.append(self._rest)

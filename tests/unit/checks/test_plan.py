@@ -4,7 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cgroup_preflight.checks.plan import PIDS_MAX, plan_findings
+from cgroup_preflight.checks.plan import plan_findings
+from cgroup_preflight.config.model import Setting
+from cgroup_preflight.config.properties import BY_NAME
+from cgroup_preflight.config.rules import PIDS_MAX, UNCOUNTED
+from cgroup_preflight.core.records import replace
 from cgroup_preflight.core.report import Status
 from cgroup_preflight.core.verdict import verdict_of
 from cgroup_preflight.plan.build import build_plan
@@ -98,17 +102,27 @@ def test_a_weight_without_siblings(name):
     assert found(f"[slices.a-b]\n{name} = 50\n") == [("CGP213", Status.WARN, 2)]
 
 
+def of_unit(name, text):
+    """As `found`, for a service whose unit file, and not the config, has the setting. The loader judges the config's."""
+    plan = build_plan(config_of("[services.x]\nbinary = 'x'\nCPUQuota = '50%'\n"))
+    at = plan.services[0].location
+    setting = Setting(property=name, text=text, value=BY_NAME[name].parse(text), location=at)
+    service = replace(plan.services[0], unit_settings=(setting,))
+    findings = plan_findings(replace(plan, services=(service,)))
+    return [(item.code, item.status) for item in findings if item.status is not Status.PASS]
+
+
 def test_more_tasks_than_the_kernel_takes():
-    assert found(f"[slices.a]\nTasksMax = {PIDS_MAX}\n") == []
-    assert found(f"[slices.a]\nTasksMax = {PIDS_MAX + 1}\n") == [("CGP214", Status.FAIL, 2)]
-    assert found("[slices.a]\nTasksMax = 'infinity'\n") == []
+    assert of_unit("TasksMax", str(PIDS_MAX)) == []
+    assert of_unit("TasksMax", str(PIDS_MAX + 1)) == [("CGP214", Status.FAIL)]
+    assert of_unit("TasksMax", "infinity") == []
 
 
 @pytest.mark.parametrize("name", ["MemoryMax", "MemoryHigh"])
 def test_more_memory_than_the_kernel_counts(name):
-    assert found(f"[slices.a]\n{name} = '7E'\n") == []
-    assert found(f"[slices.a]\n{name} = '9223372036854771711'\n") == []
-    assert found(f"[slices.a]\n{name} = '9223372036854771712'\n") == [("CGP214", Status.FAIL, 2)]
+    assert of_unit(name, "7E") == []
+    assert of_unit(name, str(UNCOUNTED - 1)) == []
+    assert of_unit(name, str(UNCOUNTED)) == [("CGP214", Status.FAIL)]
 
 
 def test_a_quota_that_the_kernel_raises():

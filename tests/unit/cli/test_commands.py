@@ -59,6 +59,7 @@ def test_help(in_process, words):
     status, out, err = in_process(*words)
     assert (status, err) == (0, "")
     assert all(f"\n  {name} " in out for name in COMMANDS)
+    assert [line for line in out.splitlines() if len(line) > 80] == []
     for meaning in ("0 pass", "1 fail", "2 wrong", "3 unverified", "4 a defect"):
         assert meaning in out
 
@@ -72,7 +73,7 @@ def test_help_of_each_command(in_process, command):
 
 _CALLS = [
     *([name] for name in COMMANDS),
-    *(["guest", name] for name in ("build", "list", "remove", "shell", "run")),
+    *(["guest", name] for name in ("build", "import", "list", "remove", "shell", "run")),
     *(["rollout", name] for name in ("plan", "apply", "status", "abort", "resume")),
     ["plan", "shares"],
 ]

@@ -13,7 +13,10 @@ GOOD = (
     f"{PROJECT}[slices.api]\nMemoryMax = '512M'\n[services.a]\nbinary = 'nowhere'\nslice = 'api'\nMemoryMax = '256M'\n"
 )
 WARNS = GOOD.replace("256M", "1G")
-FAILS = f"{PROJECT}[slices.api]\nTasksMax = 5000000\n"
+FAILS = (
+    f"{PROJECT}[slices.api]\nConcurrencyHardMax = 1\n[services.a]\nbinary = 'nowhere'\nslice = 'api'\n"
+    "[services.b]\nbinary = 'nowhere'\nslice = 'api'\n"
+)
 WRONG = f"{PROJECT}[slices.api]\nMemoryMax = '512MB'\n"
 NONE = f"{PROJECT}[services.a]\nbinary = 'nowhere'\n"
 
@@ -25,7 +28,7 @@ def test_the_exit_status_is_that_of_the_findings(tmp_path, text, status):
     assert call(tmp_path, "validate", "--allow-unverified").status == (0 if status == 3 else status)
 
 
-@pytest.mark.parametrize(("text", "code", "line"), [(WARNS, "CGP212", 8), (FAILS, "CGP214", 4), (WRONG, "CGP204", 4)])
+@pytest.mark.parametrize(("text", "code", "line"), [(WARNS, "CGP212", 8), (FAILS, "CGP219", 4), (WRONG, "CGP204", 4)])
 def test_every_format_has_the_finding_and_its_line(tmp_path, text, code, line):
     wanted = [f"--format={name}=out.{name}" for name in FORMATS]
     call(tmp_path, "validate", *wanted, config=text)
@@ -64,7 +67,7 @@ def test_slices_says_the_same_and_writes_the_files_all_the_same(tmp_path, text, 
 @pytest.mark.parametrize(("text", "status"), [(WARNS, "warn"), (FAILS, "fail"), (GOOD, "pass")])
 def test_check_with_a_config_says_it_too(tmp_path, text, status):
     report = json.loads(call(tmp_path, "check", "--format=json", config=text).out)
-    codes = ("CGP212", "CGP213", "CGP214", "CGP215")
+    codes = ("CGP212", "CGP213", "CGP214", "CGP215", "CGP219")
     statuses = {item["status"] for item in report["findings"] if item["code"] in codes}
     assert status in statuses
     assert statuses <= {"pass", status}

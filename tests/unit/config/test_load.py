@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from cgroup_preflight.config import load
 from cgroup_preflight.config.keys import SECTIONS
 from cgroup_preflight.config.model import Config, ReadyKind
-from cgroup_preflight.config.properties import PROPERTIES
+from cgroup_preflight.config.other_keys import instead_of
+from cgroup_preflight.config.properties import BY_NAME, PROPERTIES
 from cgroup_preflight.core.errors import ConfigError, UsageError
 from cgroup_preflight.core.quantities import INFINITY, Permyriad, Size
 from cgroup_preflight.core.report import Status
@@ -295,15 +296,32 @@ def test_an_unknown_key_names_the_nearest(text, nearest):
     (item,) = mistakes_of(text)
     assert item.name == "unknown-key"
     assert f"did you mean {nearest}?" in item.remedies[0].title
-    assert "allowed: " in item.remedies[0].title
+    # A near name is more help than a list of forty.
+    assert len(item.remedies[0].title) < 200
+
+
+@pytest.mark.parametrize("text", ["[slices.a]\nxyzzy = 1", "[services.a]\nbinary='x'\nxyzzy = 1", "[xyzzy]\n"])
+def test_an_unknown_key_with_no_near_name_lists_those_that_are_allowed(text):
+    (item,) = mistakes_of(text)
+    assert item.remedies[0].title.startswith("allowed: ")
 
 
 @pytest.mark.parametrize(
     ("text", "remedy"),
     [
-        ("[slices.a]\nMemoryLimit = '1G'", "use MemoryMax"),
-        ("[slices.a]\nCPUShares = 512", "use CPUWeight, which has another scale"),
-        ("[slices.a]\nBlockIOWeight = 500", "use IOWeight, which has another scale"),
+        ("[slices.a]\nMemoryLimit = '1G'", 'use MemoryMax = "1G", '),
+        ("[slices.a]\nMemoryLimit = 2147483648", "use MemoryMax = 2147483648, "),
+        ("[slices.a]\nMemoryLimit = 'lots'", "use MemoryMax, the name on cgroup v2"),
+        ("[slices.a]\nMemoryLimit = [1]", "use MemoryMax, the name on cgroup v2"),
+        ("[slices.a]\nCPUShares = 512", "use CPUWeight = 50, the name on cgroup v2; its scale is another one: 1024"),
+        ("[slices.a]\nCPUShares = '1024'", "use CPUWeight = 100, "),
+        ("[slices.a]\nCPUShares = 1", "use CPUWeight, the name on cgroup v2; its scale"),
+        ("[slices.a]\nCPUShares = true", "use CPUWeight, the name on cgroup v2; its scale"),
+        ("[slices.a]\nStartupCPUShares = 2048", "use StartupCPUWeight = 200, "),
+        ("[slices.a]\nBlockIOWeight = 500", "use IOWeight = 100, the name on cgroup v2; its scale is another one: 500"),
+        ("[slices.a]\nStartupBlockIOWeight = 1000", "use StartupIOWeight = 200, "),
+        ("[slices.a]\nBlockIOReadBandwidth = '/dev/sda 5M'", 'use IOReadBandwidthMax = "/dev/sda 5M", '),
+        ("[services.a]\nbinary = 'x'\nMemoryLimit = '1G'", 'use MemoryMax = "1G", '),
         ("[slices.a]\nMemoryAccounting = true", "remove it"),
         ("[slices.a]\nUser = 'shop'", "systemd has it in [Service] only"),
         ("[slices.a]\nRequires = 'x.service'", "leave it to the unit files"),
@@ -323,6 +341,48 @@ def test_a_key_that_exists_elsewhere_says_what_to_write(text, remedy):
     assert item.name == "unknown-key"
     assert remedy in item.remedies[0].title
     assert "allowed: " not in item.remedies[0].title
+
+
+@given(
+    st.sampled_from(["MemoryLimit", "CPUShares", "StartupCPUShares", "BlockIOWeight"]),
+    st.text(max_size=80) | st.integers(0, 1 << 65),
+)
+def test_the_line_in_the_hint_to_an_old_name_is_accepted(old, value):
+    hint = instead_of("slices.*", old, value)
+    line = re.match(r"use (\w+ = .*), the name on cgroup v2", hint)
+    if line:
+        name, _, text = line[1].partition(" = ")
+        BY_NAME[name].parse(text.strip('"'))
+    else:
+        assert re.match(r"use \w+, the name on cgroup v2", hint)
+
+
+@pytest.mark.parametrize("name", ["system", "system.slice", "user.slice", "system-shop.slice", "machine"])
+def test_a_slice_of_systemd_is_answered_with_what_works(name):
+    """Neither `system` nor [slices.system] would be accepted, so no hint may name them."""
+    (item,) = mistakes_of(f"[services.a]\nbinary = 'x'\nslice = '{name}'")
+    assert "belongs to systemd" in item.message
+    assert "[slices.api]" in item.remedies[0].title
+    config_of("[slices.api]\nMemoryMax = '1G'\n[services.a]\nbinary = 'x'\nslice = 'api'")
+    config_of("[services.a]\nbinary = 'x'\nMemoryMax = '1G'")
+
+
+def test_a_slice_with_its_suffix_is_answered_with_its_name():
+    (item,) = mistakes_of("[slices.api]\n[services.a]\nbinary = 'x'\nslice = 'api.slice'")
+    assert item.remedies[0].title == "use api"
+
+
+@pytest.mark.parametrize("section", ["slices.a", "services.a"])
+@pytest.mark.parametrize(("name", "most", "more"), [
+    ("TasksMax", 4194304, 4194305), ("TasksMax", "'4194304'", "'4194305'"), ("TasksMax", "'infinity'", 10**9),
+    ("MemoryMax", 9223372036854771711, 9223372036854771712), ("MemoryHigh", "'7E'", "'9223372036854775807'"),
+    ("StartupMemoryMax", "'7E'", 9223372036854775807),
+])  # fmt: skip
+def test_a_value_that_the_kernel_does_not_take_is_a_mistake(section, name, most, more):
+    program = "binary = 'x'\n" if section == "services.a" else ""
+    config_of(f"[{section}]\n{program}{name} = {most}\n")
+    (item,) = mistakes_of(f"[{section}]\n{program}{name} = {more}\n")
+    assert (item.code, item.subject) == ("CGP204", f"{section}.{name}")
 
 
 def test_the_allowed_keys_are_listed_once():

@@ -8,7 +8,7 @@ from cgroup_preflight.engines.cgroup_shared import Shared
 from cgroup_preflight.engines.cgroup_tree import Subtree
 from cgroup_preflight.engines.cgroupfs import Cgroups
 from cgroup_preflight.engines.hold import wait_until
-from cgroup_preflight.host.door import Clock
+from cgroup_preflight.host.local import LocalClock
 from cgroup_preflight.plan.expect import HostNumbers
 from cgroup_preflight.plan.model import UnitFile
 from tests.unit.engines.cgroup_kernel import PlayedCgroups
@@ -37,8 +37,8 @@ class Host:
         self.engine = self.another()
 
     def another(self):
-        tree = Subtree(self.kernel, Clock(), self.kernel.mount, "/job")
-        shared = Shared(Clock(), f"{self.kernel.mount}/job", f"{self.folder}/enabled")
+        tree = Subtree(self.kernel, LocalClock(), self.kernel.mount, "/job")
+        shared = Shared(LocalClock(), f"{self.kernel.mount}/job", f"{self.folder}/enabled")
         return Cgroups(tree, shared, NUMBERS, uid=os.geteuid(), unit_folder=self.folder)
 
     def up(self):
@@ -52,7 +52,7 @@ class Host:
         return replace(made, **changes)
 
     def until(self, *phases, unit=UNIT):
-        wait_until(Clock(), lambda: self.engine.states([unit])[unit].phase in phases, 20)
+        wait_until(LocalClock(), lambda: self.engine.states([unit])[unit].phase in phases, 20)
         state = self.engine.states([unit])[unit]
         assert state.phase in phases
         return state

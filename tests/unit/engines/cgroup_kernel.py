@@ -14,7 +14,7 @@ from pathlib import Path
 
 from cgroup_preflight.core.reading import Known, Reading
 from cgroup_preflight.engines.cgroup_tree import CgroupFiles
-from cgroup_preflight.host.fs import LiveFs
+from cgroup_preflight.host.local import LocalFiles
 
 #: The files that a controller brings.
 OF_CONTROLLER = {
@@ -142,7 +142,7 @@ class PlayedCgroups(CgroupFiles):
         shutil.rmtree(path)
 
 
-class PlayedFs(LiveFs):
+class PlayedFs(LocalFiles):
     """The machine's files; a cgroup lists no process that has ended."""
 
     def __init__(self, cgroups: PlayedCgroups) -> None:

@@ -8,6 +8,7 @@ import itertools
 import os
 import shutil
 import signal
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -18,6 +19,7 @@ from cgroup_preflight.core.reading import Known, Missing, Reading, Why
 from cgroup_preflight.engines.base import Exit, How, Launch, Phase, UnitState
 from cgroup_preflight.host.cgroup import Observer
 from cgroup_preflight.host.door import Door
+from cgroup_preflight.host.local import LocalFiles
 from cgroup_preflight.plan.expect import HostNumbers, expectations
 from cgroup_preflight.plan.unitfile import DROP_IN
 from tests.unit.core.making import settings_of
@@ -41,10 +43,14 @@ class Process:
         self.on_signal: Callable[[int], None] = lambda _number: None
 
 
-class Machine:
-    """Files, processes, clock and network of one machine, all in one; `door()` hands them in."""
+class Machine(LocalFiles):
+    """Files, processes, clock and network of one machine, all in one; `door()` hands them in.
+
+    What a run writes goes to the test's own disk.
+    """
 
     def __init__(self) -> None:
+        super().__init__()
         self.now = 1000.0
         self.files: dict[str, str] = {}
         self.cgroups: set[str] = {""}
@@ -90,7 +96,22 @@ class Machine:
         for tick in self.ticks:
             tick()
 
+    def own_cpu(self) -> float:
+        return 0.0
+
+    def wall(self) -> float:
+        return time.time()
+
     # --- processes
+
+    def own(self) -> int:
+        return os.getpid()
+
+    def cpus(self) -> frozenset[int]:
+        return frozenset(os.sched_getaffinity(0))
+
+    def count_cpus(self) -> int:
+        return os.cpu_count() or 1
 
     def spawn(self, comm: str, cgroup: str, *, parent: int = 1, environ: str = "") -> Process:
         pid = _FIRST_PID + next(self._numbers)
@@ -122,7 +143,7 @@ class Machine:
         if process := self.processes.get(pid):
             process.on_signal(number)
 
-    def wait(self, handles: Sequence[int], seconds: float) -> Sequence[int]:
+    def wait(self, handles: Sequence[int], seconds: float, pipes: Sequence[int] = ()) -> Sequence[int]:
         end = self.now + seconds
         while True:
             ended = [
@@ -192,6 +213,11 @@ class Machine:
                 return file.read()
         except OSError:
             return None
+
+    def exists(self, path: str) -> Reading[bool]:
+        if path.startswith(MOUNT):
+            return Known(value=path.removeprefix(MOUNT) in self.cgroups, source=path)
+        return super().exists(path)
 
     def page_size(self) -> Reading[int]:
         return Known(value=4096, source="page size")

@@ -27,7 +27,7 @@ def answer(to: int, signature: str = "", body: bytes = b"", kind: int = 2) -> by
 def manager(tmp_path, monkeypatch):
     """A manager that lets in, waits for `calls` messages each time, and says what it is told to."""
     path = str(tmp_path / "private")
-    monkeypatch.setattr(bus, "SOCKET", path)
+    monkeypatch.setattr(bus, "MANAGER_SOCKET", path)
     heard: list[bytes] = []
     server = socket.socket(socket.AF_UNIX)
     server.bind(path)
@@ -223,7 +223,7 @@ def test_who_is_not_let_in_asks_elsewhere(manager, line):
 
 
 def test_no_socket_is_an_error(monkeypatch, tmp_path, line):
-    monkeypatch.setattr(bus, "SOCKET", str(tmp_path / "none"))
+    monkeypatch.setattr(bus, "MANAGER_SOCKET", str(tmp_path / "none"))
     with pytest.raises(bus.BusError):
         line.show(["a.service"], ("Id",))
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from cgroup_preflight.core.errors import HostError
 from cgroup_preflight.engines.cgroup_tree import LEAF, Subtree
-from cgroup_preflight.host.door import Clock
+from cgroup_preflight.host.local import LocalClock
 from cgroup_preflight.plan.cgroup_files import Attribute
 from tests.unit.engines.cgroup_kernel import PlayedCgroups
 
@@ -17,7 +17,7 @@ MEMORY = Attribute(file="memory.max", text="1048576", controller="memory")
 BASE = "/job"
 
 
-class QuickClock(Clock):
+class QuickClock(LocalClock):
     """Time passes when somebody waits."""
 
     now = 0.0

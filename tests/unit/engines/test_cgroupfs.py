@@ -18,7 +18,7 @@ from cgroup_preflight.engines.hold import wait_until
 from cgroup_preflight.engines.service_run import ServiceRun
 from cgroup_preflight.engines.session import Session, local_door
 from cgroup_preflight.host.cgroup import Observer
-from cgroup_preflight.host.door import Clock
+from cgroup_preflight.host.local import LocalClock
 from cgroup_preflight.plan.build import build_plan, scoped
 from cgroup_preflight.plan.unit_syntax import setting_pairs
 from tests.unit.core.making import config_of
@@ -56,7 +56,7 @@ def test_a_program_waits_at_its_gate_inside_its_cgroup_and_begins_when_that_open
     host.engine.open_gates([UNIT])
     state = host.until(Phase.STARTED)
     assert host.kernel.pids(state.cgroup) == [state.main_pid]
-    wait_until(Clock(), lambda: "ran" in host.wrote(), 20)
+    wait_until(LocalClock(), lambda: "ran" in host.wrote(), 20)
     assert host.wrote().startswith(f"{state.main_pid} ")
     host.engine.stop([UNIT])
     state = host.until(Phase.OVER)
@@ -94,7 +94,7 @@ def test_a_program_that_may_not_enter_its_cgroup_never_runs(host):
     host.kernel.make = refusing
     host.engine.start([launch])
     program = host.engine._programs[UNIT]
-    wait_until(Clock(), lambda: program.exit is not None, 20)
+    wait_until(LocalClock(), lambda: program.exit is not None, 20)
     assert program.exit == Exit(how=How.EXITED, status=219)
     assert "ran" not in host.wrote()
     os.rmdir(f"{cgroup}/cgroup.procs")
@@ -164,7 +164,7 @@ def test_processes_that_outlive_their_program_are_seen_and_stopped(host):
 def test_a_kill_ends_what_ignores_sigterm(host):
     host.up()
     host.engine.start([host.launch("/bin/sh", "-c", "trap '' TERM; echo up; while :; do sleep 0.05; done", hold_before=0.0)])  # fmt: skip
-    wait_until(Clock(), lambda: host.wrote() == "up\n", 20)
+    wait_until(LocalClock(), lambda: host.wrote() == "up\n", 20)
     host.engine.stop([UNIT])
     assert host.engine.states([UNIT])[UNIT].phase is Phase.STOPPING
     host.engine.kill([UNIT])
@@ -255,7 +255,7 @@ def test_a_crashed_run_is_taken_down_by_the_next(host):
         file.write(f"# owner: pid 1 started 1 namespace {os.readlink('/proc/self/ns/pid')[5:-1]}\n")
     door = replace(local_door({}), files=PlayedFs(host.kernel))
     assert run_scope.clean_leftovers(host.another(), door) == (SCOPE,)
-    wait_until(Clock(), lambda: host.engine._programs[UNIT].exit is not None, 20)
+    wait_until(LocalClock(), lambda: host.engine._programs[UNIT].exit is not None, 20)
     assert not host.kernel._is_alive(pid)
     assert host.kernel.folders(f"{host.kernel.mount}/job") == []
     assert host.kernel.pids("/job") == [os.getpid()]

@@ -13,7 +13,8 @@ import pytest
 
 from cgroup_preflight.config.keys import parse_ready
 from cgroup_preflight.engines import http_answer
-from cgroup_preflight.engines.ready import LocalNetwork, LogWatch, address, listens, prepare
+from cgroup_preflight.engines.ready import FileSource, LocalNetwork, LogWatch, PipeSource, address, listens, prepare
+from cgroup_preflight.host.local import LocalFiles
 
 pytestmark = pytest.mark.timeout(60)
 HEAD = b"HTTP/1.1 "
@@ -240,7 +241,7 @@ def log():
     made = []
 
     def watch(pattern):
-        made.append(LogWatch(read, pattern))
+        made.append(LogWatch(PipeSource(read), pattern))
         return made[-1], write
 
     yield watch
@@ -273,7 +274,7 @@ def test_a_log_in_pieces_and_in_odd_bytes(log):
 def test_a_last_line_without_a_newline_is_one_when_nothing_more_comes(tmp_path):
     path = tmp_path / "log"
     path.write_bytes(b"starting\nready")
-    watch = LogWatch(os.open(path, os.O_RDONLY), "ready$")
+    watch = LogWatch(FileSource(LocalFiles(), str(path)), "ready$")
     for _ in range(15):
         watch.read()
     with path.open("ab") as file:
@@ -286,7 +287,6 @@ def test_a_last_line_without_a_newline_is_one_when_nothing_more_comes(tmp_path):
     for _ in range(22):
         watch.read()
     assert watch.found
-    os.close(watch.handle)
 
 
 def test_a_line_that_ends_as_windows_does_is_matched_as_it_is_shown(log):

@@ -6,6 +6,7 @@ import subprocess
 import tarfile
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -16,12 +17,19 @@ from cgroup_preflight.core.reading import Known, Reading
 from cgroup_preflight.engines import bus
 from cgroup_preflight.engines.base import Exit, How, Launch, Phase, UnitState
 from cgroup_preflight.engines.choice import EngineChoice
+from cgroup_preflight.engines.session import local_door
 from cgroup_preflight.engines.shown import unit_state
 from cgroup_preflight.engines.systemd import Manager, bus_environment
 from cgroup_preflight.host.command import Completed, LiveRunner
+from cgroup_preflight.host.door import Door
 from cgroup_preflight.plan.model import UnitFile
 
 ACTIVE = {"ActiveState": "active", "SubState": "running", "Job": "0"}
+
+
+def door_of(played: "Played") -> Door:
+    """This machine, with these programs."""
+    return replace(local_door({}), programs=cast("LiveRunner", played))
 
 
 class Played:
@@ -66,9 +74,12 @@ class Played:
         self.begun.append(argv)
         return subprocess.Popen(self.starts, stdout=subprocess.PIPE, start_new_session=True)
 
+    def stop(self, process: "subprocess.Popen[bytes]") -> None:
+        LiveRunner().stop(process)
+
     def manager(self, folder: str, *, direct: bool = True) -> Manager:
         return Manager(
-            EngineChoice(name="systemd"), cast("LiveRunner", self), self if direct else None, uid=0, systemd=252,
+            EngineChoice(name="systemd"), door_of(self), self if direct else None, uid=0, systemd=252,
             machine_folder=folder,
         )  # fmt: skip
 
@@ -439,7 +450,7 @@ def test_a_command_that_must_succeed_and_does_not_gives_the_words(folder):
 def sudo(played: Played, folder: str) -> Manager:
     return Manager(
         EngineChoice(name="systemd", sudo=True),
-        cast("LiveRunner", played),
+        door_of(played),
         None,
         uid=7,
         systemd=252,
@@ -475,6 +486,7 @@ def test_files_that_cannot_be_written_are_an_error(folder):
 
 def test_an_attribute_is_written_where_that_is_allowed(folder, tmp_path):
     manager = Played().manager(folder)
+    (tmp_path / "memory.high").write_text("")
     manager.write_attribute(f"{tmp_path}/memory.high", "max")
     assert (tmp_path / "memory.high").read_text() == "max"
     manager.write_attribute(f"{tmp_path}/none/memory.high", "max")
@@ -519,7 +531,7 @@ def test_only_the_system_manager_keeps_services_from_their_cgroup_files(folder, 
     """systemd.exec(5): the manager of a user needs a user namespace for it."""
     played = Played()
     choice = EngineChoice(name="user" if user else "systemd")
-    Manager(choice, cast("LiveRunner", played), None, uid=0, systemd=252, machine_folder=folder).start([launch()])
+    Manager(choice, door_of(played), None, uid=0, systemd=252, machine_folder=folder).start([launch()])
     (call,) = [argv for argv in played.commands if "systemd-run" in argv]
     assert ("--property=ProtectControlGroups=yes" in call) is not user
 

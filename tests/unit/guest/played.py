@@ -70,6 +70,7 @@ class PlayedGuest:
     def __init__(self, done: CommandResult | None = None, *, turns: int = 0, **commands: CommandResult) -> None:
         self.spec = GuestSpec()
         self.fence = "landlock 7"
+        self.resumed = False
         self.done, self.turns, self.commands = done or ended(), turns, commands
         self.asked: list[tuple[str, ...]] = []
         self.spawned: dict[str, object] = {}

@@ -8,7 +8,7 @@ import pytest
 
 from cgroup_preflight.cli import guest
 from cgroup_preflight.core.errors import UsageError
-from cgroup_preflight.guest import uml_kernel
+from cgroup_preflight.guest import saved_state, uml_kernel
 from cgroup_preflight.guest.image import cache_folder
 from cgroup_preflight.guest.recipe import recipe_for
 from tests.unit.guest.played import PlayedGuest
@@ -37,6 +37,22 @@ def test_list(cache, capsys):
         f"{recipe_for('debian-12').name}  uml       0 MB",
         "debian-13-0000000000000000  qemu      0 MB  from another version",
     ]
+
+
+def test_saved_states_are_listed_and_go_alone_or_with_their_image(cache, capsys):
+    name = recipe_for("debian-12").name
+    states = saved_state.states_folder(cache)
+    states.mkdir()
+    for state in (f"{name}+00", f"{name}+11", "debian-13-0000000000000000+22"):
+        (states / f"{state}.state").write_bytes(bytes(3 << 20))
+    assert guest.main(["list"]) == 0
+    assert f"{name}+00  qemu      3 MB  saved state" in capsys.readouterr().out.splitlines()
+    assert guest.main(["remove", f"{name}+00"]) == 0
+    assert capsys.readouterr().out == f"removed {name}+00\n"
+    assert guest.main(["remove", "debian-12"]) == 0
+    assert capsys.readouterr().out.splitlines() == [f"removed {name}", f"removed {name}+11"]
+    assert guest.main(["remove", "--all"]) == 0
+    assert list(states.iterdir()) == []
 
 
 def test_list_shows_the_age_and_the_versions_of_an_image(cache, capsys):

@@ -1,5 +1,6 @@
 """What is handed to the engines and to mmdebstrap."""
 
+import itertools
 import shlex
 import subprocess
 from dataclasses import replace
@@ -18,16 +19,17 @@ UML = UmlMachine(
     root=Path("/cache/root.ext4"),
     input=Path("/scratch/g1/input.ext4"),
     work=Path("/scratch/g1"),
-    channel_fd=7,
+    line_fds=(7, 9),
     memory_mib=256,
     mode=BootMode.FULL,
 )
 QEMU = QemuMachine(
     program="qemu-system-x86_64",
     kernel=Path("/cache/vmlinuz"),
+    initrd=Path("/cache/initrd"),
     root=Path("/cache/root.ext4"),
     input=Path("/scratch/g1/input.ext4"),
-    channel_fd=7,
+    line_fds=(7, 9),
     cpus=4,
     memory_mib=1024,
     mode=BootMode.FULL,
@@ -43,7 +45,7 @@ def test_uml_keeps_to_its_own_folder():
 
 
 def test_uml_line_is_the_handed_descriptor():
-    assert "ssl0=fd:7,fd:7" in uml_argv(UML)
+    assert {"ssl0=fd:7,fd:7", "ssl1=fd:9,fd:9"} <= set(uml_argv(UML))
 
 
 @pytest.mark.parametrize("mode", BootMode)
@@ -78,6 +80,29 @@ def test_qemu_has_no_network_and_leaves_the_root_alone():
     assert "-nodefaults" in argv
     assert not any(word.startswith(("-nic", "-net")) for word in argv)
     assert "if=none,id=root,file=/cache/root.ext4,format=raw,snapshot=on" in argv
+
+
+def test_qemu_has_only_devices_whose_state_it_can_save():
+    devices = [
+        word for before, word in itertools.pairwise(qemu_argv(replace(QEMU, network=True))) if before == "-device"
+    ]
+    assert devices
+    assert {word.split(",")[0] for word in devices} <= {
+        "virtio-serial-pci", "virtserialport", "virtio-blk-pci", "virtio-net-pci"
+    }  # fmt: skip
+
+
+def test_a_machine_that_pauses_can_write_nothing_before_and_has_a_monitor():
+    plain, paused = qemu_argv(QEMU), qemu_argv(replace(QEMU, paused=True, monitor_fd=9))
+    assert "-mon" not in plain
+    assert "chardev=monitor,mode=control" in paused
+    assert "socket,id=monitor,fd=9" in paused
+    kernel_args = [argv[argv.index("-append") + 1].split() for argv in (plain, paused)]
+    assert set(kernel_args[1]) - set(kernel_args[0]) == {"rdinit=/init-ro", "preflight.pause"}
+    assert set(qemu_argv(replace(QEMU, paused=True, monitor_fd=9, resumed=True))) - set(paused) == {
+        "-incoming",
+        "defer",
+    }
 
 
 def test_qemu_paths_may_hold_commas():
@@ -186,3 +211,9 @@ def test_user_mode_linux_has_one_cpu():
     with pytest.raises(ValueError, match="one CPU"):
         GuestSpec(cpus=2)
     assert GuestSpec(engine=GuestEngine.QEMU, cpus=2).cpus == 2
+
+
+def test_the_state_of_user_mode_linux_cannot_be_saved(tmp_path):
+    with pytest.raises(ValueError, match="cannot be saved"):
+        GuestSpec(states=tmp_path)
+    assert GuestSpec(engine=GuestEngine.QEMU, states=tmp_path).states == tmp_path

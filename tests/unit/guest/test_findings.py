@@ -73,7 +73,7 @@ def test_it_is_said_first_and_plainly_where_it_was_tested():
         "systemd 252, kernel 6.1.1 (user-mode-linux)"
     )
     assert first.evidence == {
-        "machine": "uml", "kernel": "6.1.1", "systemd": "252", "cpus": 1, "memory_mib": 416, "fence": "landlock 7",
+        "machine": "uml", "distro": "Debian 12", "kernel": "6.1.1", "systemd": "252", "cpus": 1, "memory_mib": 416, "fence": "landlock 7",
         "boot_seconds": 1.5, "run_seconds": 2.5,
     }  # fmt: skip
     assert first.remedies[0].commands == (("cgroup-preflight", "check"),)

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from cgroup_preflight.cli import guest_run
+from cgroup_preflight.cli.progress import Progress
 from cgroup_preflight.config.keys import DISTROS
 from cgroup_preflight.config.model import Target
 from cgroup_preflight.core.errors import HostError, UsageError
@@ -60,7 +61,7 @@ def test_the_guests_that_are_taken(targets, engine, distro, where, distros, name
 )  # fmt: skip
 def test_an_engine_of_this_host_takes_no_guest(engine, distro, where):
     assert chosen((), engine, distro, where) is None
-    assert guest_run.run_in_guests(None, config(), ("run",), (), ()) is None
+    assert guest_run.run_in_guests(None, config(), ("run",), (), (), Progress(quiet=True)) is None
 
 
 @pytest.mark.parametrize("engine", ["systemd", "user"])
@@ -215,7 +216,7 @@ def test_run_in_guests_runs_the_command_in_each(monkeypatch):
     monkeypatch.setattr(guest_engine, "run_task", lambda task, environment, say: tasks.append(task) or ran(task.distro))
     made = config()
     choice = guest_run.choose_guests(["debian-13", "debian-12"], "auto", made, ABLE)
-    found = guest_run.run_in_guests(choice, made, ("smoke",), ("web",), HOST_FINDINGS)
+    found = guest_run.run_in_guests(choice, made, ("smoke",), ("web",), HOST_FINDINGS, Progress(quiet=True))
     assert [(task.distro, task.words, task.names, task.config) for task in tasks] == [
         ("debian-13", ("smoke",), ("web",), made), ("debian-12", ("smoke",), ("web",), made),
     ]  # fmt: skip

@@ -22,7 +22,7 @@ def played(tmp_path, monkeypatch):
     def start(script):
         folder = make_folder()
         made = GuestProcess(
-            folder, lambda fd: ("sh", "-c", script, "guest", str(fd)), environment={"PATH": os.environ["PATH"]}
+            folder, lambda fds: ("sh", "-c", script, "guest", *map(str, fds)), environment={"PATH": os.environ["PATH"]}
         )
         started.append(made)
         return made
@@ -76,7 +76,7 @@ _PARENT = """
 import os, sys, time
 from cgroup_preflight.guest import process
 from cgroup_preflight.guest.process import GuestProcess, make_folder
-guest = GuestProcess(make_folder(), lambda fd: ("sh", "-c", "sleep 100 & echo $$; sleep 100"),
+guest = GuestProcess(make_folder(), lambda _: ("sh", "-c", "sleep 100 & echo $$; sleep 100"),
                      environment={"PATH": os.environ["PATH"]})
 while not guest.console_tail(1):
     time.sleep(0.02)

@@ -64,6 +64,7 @@ class Machine:
     """What `Guest` starts: a thread that is the agent."""
 
     def __init__(self, program) -> None:
+        self.paused, self.resumed_from = False, None
         self.line, self._inner = socket.socketpair()
         agent = LocalAgent(Path("/nowhere"), self._inner.fileno())
         agent.program = program

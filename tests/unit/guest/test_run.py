@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from cgroup_preflight import __version__
 from cgroup_preflight.config.model import Target
 from cgroup_preflight.core.errors import UsageError
-from cgroup_preflight.core.report import LimitResult, Remedy, Status, Verdict
+from cgroup_preflight.core.report import By, LimitResult, Remedy, Ruling, Status, Verdict
 from cgroup_preflight.guest import bytecode, capacity, qemu, tools
 from cgroup_preflight.guest import run as guest_engine
 from cgroup_preflight.guest.image import RootImage, cache_folder
@@ -84,6 +84,11 @@ def test_verdict_and_exit_status_have_to_agree(verdict, code):
 def test_a_report_of_another_version_is_refused():
     assert "another version" in refused(report(version="0.0.1"))
     assert __version__ != "0.0.1"
+
+
+def test_a_policy_is_applied_on_the_host_alone():
+    ruling = Ruling(by=By.IGNORE, was=Status.FAIL, reason="so it says")
+    assert "a policy applied" in refused(report(LIMITS, replace(finding("CGP506", Status.SKIP, "api"), policy=ruling)))
 
 
 def test_of_another_schema():

@@ -30,6 +30,8 @@ class Process:
         self.line, self._agent = socket.socketpair()
         self.asked: list[Frame] = []
         self.closed = 0
+        self.paused = False
+        self.resumed_from: Path | None = None
         self._answers = list(answers)
         self._agent.sendall(hello)
         self._thread = threading.Thread(target=self._serve)

@@ -110,6 +110,13 @@ def test_files_and_the_database(root):
     assert (triggers / "File").read_text() == "/usr/lib/x libx/noawait\n"
     assert (triggers / "ldconfig").read_text() == "libx\n"
     assert f"root\n/bin/sh\n-euc\n{CONFIGURE}\n" in Path("log.chroot").read_text()
+    assert "/usr/bin/python3\n" not in Path("log.chroot").read_text()
+
+
+@pytest.mark.starts_processes
+def test_a_python_in_the_root_compiles_this_tool(root):
+    put(root, "base-files", "Version: 12\nArchitecture: amd64\n", {"./usr/bin/": None, "./usr/bin/python3": b"x"})
+    unpack(root, EXCLUDED)
     assert "root\n/usr/bin/python3\n-I\n" in Path("log.chroot").read_text()
     assert not (root / "run/preflight").exists()
     assert not Path("log.unshare").exists()

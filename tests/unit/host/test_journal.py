@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cgroup_preflight.core.reading import Known, Missing, Why
-from cgroup_preflight.host.command import Completed, LiveRunner
+from cgroup_preflight.host.command import Completed, LiveRunner, stop
 from cgroup_preflight.host.journal import (
     LINE_MAX,
     JournalEntry,
@@ -125,14 +125,14 @@ def started(code: str):
 def test_lines_of_a_command_and_what_it_said_on_stderr() -> None:
     said: list[str] = []
     process = started("import sys; print('a'); print('b', flush=True); sys.stderr.write('x\\ny'); sys.exit(3)")
-    assert list(lines_of(process, said)) == [b"a", b"b"]
+    assert list(lines_of(process, said, stop)) == [b"a", b"b"]
     assert (said, process.returncode) == (["x", "y"], 3)
 
 
 @pytest.mark.starts_processes
 def test_a_line_that_is_too_long_is_left_out() -> None:
     code = f"import os\nfor _ in range(9): os.write(1, b'x' * {LINE_MAX // 8})\nos.write(1, b'\\nshort\\n')"
-    lines = list(lines_of(started(code), []))
+    lines = list(lines_of(started(code), [], stop))
     assert lines[-1] == b"short"
     assert [parse_entry(line) for line in lines] == [None, None]
 
@@ -140,7 +140,7 @@ def test_a_line_that_is_too_long_is_left_out() -> None:
 @pytest.mark.starts_processes
 def test_a_command_that_never_ends_is_ended_when_nobody_reads_on() -> None:
     process = started("import time\nprint('a', flush=True)\ntime.sleep(600)")
-    lines = lines_of(process, [])
+    lines = lines_of(process, [], stop)
     assert next(lines) == b"a"
     lines.close()  # type: ignore[attr-defined]
     assert process.poll() is not None

@@ -3,7 +3,7 @@
 import pytest
 
 from cgroup_preflight.host.command import LiveRunner
-from cgroup_preflight.host.door import Clock
+from cgroup_preflight.host.local import LocalClock
 from cgroup_preflight.packages.steps import Done, Steps, last_lines
 from tests.unit.packages.making import SERVICE, UNITS, package, release
 
@@ -20,7 +20,7 @@ def steps(folder, body="", timeout=20.0):
         (folder / name).write_text(_DPKG.format(folder=folder, body=body))
         (folder / name).chmod(0o755)
     runner = LiveRunner({"PATH": f"{folder}:/usr/bin:/bin"})
-    return Steps(runner, Clock(), str(folder), timeout)
+    return Steps(runner, LocalClock(), str(folder), timeout)
 
 
 def calls(folder):

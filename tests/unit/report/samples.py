@@ -86,7 +86,7 @@ def report(*findings: Finding, services: tuple[ServiceResult, ...] | None = None
 MIXED = report(
     finding(Status.PASS, code="CGP101", name="hierarchy", subject="hierarchy", location=None, remedies=()),
     finding(Status.FAIL),
-    finding(Status.WARN, code="CGP120", name="io-weight", subject="io", location=None),
+    finding(Status.WARN, code="CGP515", name="throttled", subject="io", location=None),
     finding(Status.SKIP, code="CGP130", name="user-manager", subject="user manager", remedies=()),
     finding(Status.UNVERIFIED, code="CGP511", name="bites", message="could not be tried"),
 )

@@ -8,7 +8,7 @@ from tests.unit.report.samples import MIXED, finding, report
 def test_an_annotation_of_the_api() -> None:
     (batch,) = annotations.batches(MIXED)
     assert [(item["annotation_level"], item["title"], item["start_line"]) for item in batch] == [
-        ("failure", "CGP501 limits-in-force", 12), ("warning", "CGP511 bites", 12), ("notice", "CGP120 io-weight", 1),
+        ("failure", "CGP501 limits-in-force", 12), ("warning", "CGP511 bites", 12), ("notice", "CGP515 throttled", 1),
     ]  # fmt: skip
     assert [item["message"] for item in batch] == [
         "user-api: memory.max is not in force", "user-api: unverified: could not be tried",
@@ -51,7 +51,7 @@ def test_lines_of_a_log() -> None:
             "user-api: unverified: could not be tried; to do: raise MemoryMax to 96M"
         ),
         (
-            "::notice title=CGP120 io-weight,file=deploy/cgroup-preflight.toml,line=1::"
+            "::notice title=CGP515 throttled,file=deploy/cgroup-preflight.toml,line=1::"
             "io: memory.max is not in force; to do: raise MemoryMax to 96M"
         ),
     ]

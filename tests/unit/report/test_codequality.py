@@ -24,7 +24,7 @@ def entries(some: Report) -> list[dict[str, Any]]:
 def test_what_needs_a_reader_is_listed() -> None:
     assert [(item["check_name"], item["severity"], item["location"]) for item in entries(MIXED)] == [
         ("CGP501 limits-in-force", "critical", {"path": "deploy/cgroup-preflight.toml", "lines": {"begin": 12}}),
-        ("CGP120 io-weight", "minor", {"path": "deploy/cgroup-preflight.toml", "lines": {"begin": 1}}),
+        ("CGP515 throttled", "minor", {"path": "deploy/cgroup-preflight.toml", "lines": {"begin": 1}}),
         ("CGP511 bites", "major", {"path": "deploy/cgroup-preflight.toml", "lines": {"begin": 12}}),
     ]
     assert entries(MIXED)[0]["description"] == ("user-api: memory.max is not in force. To do: raise MemoryMax to 96M.")

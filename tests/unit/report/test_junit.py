@@ -18,7 +18,7 @@ def cases(some: Report) -> list[ET.Element]:
 def test_each_status_has_its_element() -> None:
     elements = {case.get("classname"): [child.tag for child in case] for case in cases(MIXED)}
     assert elements == {
-        "CGP101 hierarchy": ["system-out"], "CGP501 limits-in-force": ["failure"], "CGP120 io-weight": ["system-out"],
+        "CGP101 hierarchy": ["system-out"], "CGP501 limits-in-force": ["failure"], "CGP515 throttled": ["system-out"],
         "CGP130 user-manager": ["skipped"], "CGP511 bites": ["error"],
     }  # fmt: skip
 

@@ -212,8 +212,7 @@ class PlayedManager:
         for backup, path in plan.copies.items():
             self.files[path] = self.files[backup]
         self.reload_by_anybody()
-        with open(plan.mark, "w"):
-            pass
+        self.files[plan.mark] = ""
 
     def start_again(self) -> None:
         """A restart of the host: a persistent timer begins again."""

@@ -584,7 +584,7 @@ def test_the_timer_leaves_what_somebody_else_changed_alone_too(game):
     game.clock.each.remove(somebody)
     game.manager.deaf.clear()
     game.clock.sleep(game.config.restore_after + 1)
-    assert os.path.exists(os.path.join(game.folder, "r1.restored"))
+    assert os.path.join(game.folder, "r1.restored") in game.manager.files
     assert game.manager.files[path] == theirs
     assert game.manager.memory["a.slice"]["CPUQuota"] == 77 * PERCENT
     assert game.manager.kernel["a.slice"]["MemoryMax"] == 512 * M

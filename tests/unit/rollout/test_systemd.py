@@ -1,6 +1,7 @@
 """What is asked of systemd, and what its answers become. The programs are played: the real ones are in the lab."""
 
 import os
+import stat
 
 import pytest
 
@@ -10,7 +11,7 @@ from cgroup_preflight.engines import bus
 from cgroup_preflight.engines.choice import EngineChoice
 from cgroup_preflight.host.cgroup import Observer
 from cgroup_preflight.host.command import Completed
-from cgroup_preflight.host.fs import LiveFs
+from cgroup_preflight.host.local import LocalClock, LocalFiles
 from cgroup_preflight.rollout.base import DeadMan
 from cgroup_preflight.rollout.limits import PERCENT
 from cgroup_preflight.rollout.stages import Change
@@ -61,10 +62,11 @@ class Bus:
 
 
 def manager(programs, *, name="systemd", sudo=False, private=None, home="/home/me"):
-    fs = LiveFs()
+    fs = LocalFiles()
     return Systemd(
-        EngineChoice(name=name, sudo=sudo), programs, private, Observer(fs, "/sys/fs/cgroup"), fs, uid=1000, home=home
-    )
+        EngineChoice(name=name, sudo=sudo), programs, private, Observer(fs, "/sys/fs/cgroup"), fs, LocalClock(),
+        uid=1000, home=home,
+    )  # fmt: skip
 
 
 def test_what_systemctl_shows_becomes_numbers():
@@ -134,21 +136,50 @@ def test_where_the_files_are():
     assert user.hold_file("a.slice").startswith("/run/user/1000/systemd/user/a.slice.d/90-")
 
 
+@pytest.mark.parametrize(
+    ("said", "folder"),
+    [
+        ("/srv/me/conf/systemd/user.control /run/user/1000/systemd/user.control /run/user/1000/systemd/transient", "/srv/me/conf"),
+        ('"/srv/my conf/systemd/user.control" /run/user/1000/systemd/user.control', "/srv/my conf"),
+        ("/run/user/1000/systemd/user.control /etc/systemd/user", "/home/me/.config"),
+    ],
+)  # fmt: skip
+def test_a_users_manager_says_where_its_persistent_files_are(said, folder):
+    programs = Programs()
+    programs.answers = {"--property=UnitPath": (0, f"UnitPath={said}\n", "")}
+    user = manager(programs, name="user")
+    for _ in range(2):
+        assert (
+            user.control_files("a.slice", ("CPUQuota",))[0]
+            == f"{folder}/systemd/user.control/a.slice.d/50-CPUQuota.conf"
+        )
+    assert len(programs.ran) == 1
+    with pytest.raises(HostError, match="no bus"):
+        manager(Programs(show=(1, "", "no bus")), name="user").control_files("a.slice", ("CPUQuota",))
+
+
 def test_files_are_written_whole_and_removed(tmp_path):
-    found = manager(Programs())
+    programs = Programs()
+    found = manager(programs)
     path = str(tmp_path / "a.slice.d" / "50-x.conf")
     assert found.read_file(path) is None
     found.write_file(path, "text\n")
     assert found.read_file(path) == "text\n"
     found.remove_files([path, path])
     assert found.read_file(path) is None
-    assert not os.path.exists(os.path.dirname(path))
+    folder = os.path.dirname(path)
+    assert [argv for argv, _ in programs.ran] == [("rmdir", "--ignore-fail-on-non-empty", "--", folder)]
     # /run/systemd/system must stay: sd_booted(3) asks for it.
     alone = tmp_path / "system"
     alone.mkdir()
     found.write_file(str(alone / "x.timer"), "text\n")
     found.remove_files([str(alone / "x.timer")])
     assert alone.is_dir()
+    assert len(programs.ran) == 1
+    # The administrator's own mode stays.
+    (alone / "x.conf").touch(mode=0o600)
+    found.write_file(str(alone / "x.conf"), "text\n")
+    assert stat.S_IMODE((alone / "x.conf").stat().st_mode) == 0o600
     with pytest.raises(HostError):
         found.read_file(str(tmp_path))
 
@@ -182,7 +213,7 @@ def test_the_timer_is_written_started_anew_and_removed():
     assert "Wants=cgroup-preflight-rollout.timer" in texts[2]
     assert programs.ran[-2][0][-3:] == ("restart", "--", "cgroup-preflight-rollout.timer")
     found.disarm()
-    assert programs.ran[-3][0][2:4] == ("rm", "-f")
+    assert [argv[2] for argv, _ in programs.ran if "-f" in argv] == ["rm"]
     assert programs.ran[-1][0][-1] == "daemon-reload", "nothing in the memory of the manager starts it again"
 
 
@@ -218,13 +249,13 @@ def test_the_timer_is_renewed_without_a_process_where_that_can_be_seen_to_work(a
 def test_root_needs_no_process_for_the_timer(tmp_path):
     programs, line = Programs(), TimerBus(None, "active")
     found = manager(programs, private=line)
-    found._units = found._lasting = str(tmp_path)
+    found._units = found._known_lasting = str(tmp_path)
     found.arm(DeadMan(rollout="r1", seconds=60.0, changes=(), copies={}, removed=(), mark="/s/r1.restored"))
     assert [call.member for call in line.calls] == ["Reload", "RestartUnit"]
     line.state = "inactive"
     found.disarm()
     assert [call.member for call in line.calls[-2:]] == ["StopUnit", "Reload"]
-    assert [argv[0] for argv, _ in programs.ran] == ["sync"], "what is gone is gone after a power failure, too"
+    assert [argv[0] for argv, _ in programs.ran] == ["rmdir", "sync"], "what is gone is gone after a power failure, too"
     assert not [name for _, _, names in os.walk(tmp_path) for name in names]
 
 

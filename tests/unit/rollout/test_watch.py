@@ -7,7 +7,7 @@ import pytest
 from cgroup_preflight.host.cgroup import Observer
 from cgroup_preflight.host.fs import LiveFs
 from cgroup_preflight.rollout.judge import Answer
-from cgroup_preflight.rollout.watch import Watch, manager_root, tree_of
+from cgroup_preflight.rollout.watch import Watch, ask_seconds, manager_root, tree_of
 
 
 class Host:
@@ -156,3 +156,22 @@ def test_a_question_that_ends_without_an_answer_is_an_error_and_no_success(host)
     (answer,) = watch.window().answers
     assert answer.error
     assert answer.holds is None
+
+
+def test_a_server_that_never_ends_its_answer_does_not_block_and_is_asked_by_one_thread_only(host):
+    """The timer of the manager would take the tool for dead."""
+    assert (ask_seconds(60.0), ask_seconds(10.0)) == (15.0, 2.5)
+    ended = threading.Event()
+    asked = []
+
+    def endless():
+        asked.append(1)
+        assert ended.wait(60)
+        return (Answer(query="up", value=1.0, holds=True),)
+
+    watch = host.watch(ask=endless, ask_seconds=0.2)
+    watch.begin()
+    errors = [answer.error for _ in range(3) for answer in watch.window().answers]
+    assert errors == ["no whole answer within 0.2s"] + ["the server has not answered the question before"] * 2
+    assert asked == [1]
+    ended.set()

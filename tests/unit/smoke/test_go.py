@@ -1,6 +1,7 @@
 """The proof of the Go runtime's choice: what is read of a process, the trace, and the judgement. No kernel needed."""
 
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
@@ -16,10 +17,12 @@ from cgroup_preflight.core.limits import Chain, Level
 from cgroup_preflight.core.reading import Known, Missing, Reading, Why
 from cgroup_preflight.core.report import Finding, Status
 from cgroup_preflight.engines.base import Engine, Launch, Phase
+from cgroup_preflight.engines.session import local_door
 from cgroup_preflight.golang.modinfo import BuildInfo, Module
 from cgroup_preflight.golang.program import Binary
 from cgroup_preflight.host.cgroup import Observer
-from cgroup_preflight.host.door import Clock, Door
+from cgroup_preflight.host.door import Door
+from cgroup_preflight.host.door import Status as FileStatus
 from cgroup_preflight.plan.build import build_plan
 from cgroup_preflight.plan.model import Plan
 from cgroup_preflight.smoke import go_view
@@ -64,6 +67,9 @@ class Files:
             name[len(path) + 1 :].split("/")[0] for name in (*self.files, *self.links) if name.startswith(f"{path}/")
         }
         return Known(value=tuple(sorted(found)), source=path) if found else Missing(source=path, why=Why.ABSENT)
+
+    def status(self, path: str) -> Reading[FileStatus]:
+        return Known(value=FileStatus(size=7, mode=0, uid=0, gid=0, time=0.0), source=path)
 
     def read_only(self, path: str) -> Reading[bool]:
         return Known(value=False, source=path)
@@ -161,7 +167,7 @@ class Units:
 
 
 def traces_of(units: Units, launches: Mapping[str, Launch], folder: Path) -> AbstractContextManager[Finish]:
-    return started_traces(cast("Engine", units), cast("Clock", Machine()), launches, "cgpf00", str(folder))
+    return started_traces(cast("Engine", units), Machine().door(), launches, "cgpf00", str(folder))
 
 
 def launch_in(slice_name: str, folder: str = "/") -> Launch:
@@ -305,7 +311,7 @@ def test_what_is_said_before_the_run_is_about_each_service() -> None:
 
 @pytest.fixture
 def go_process(monkeypatch: pytest.MonkeyPatch) -> Files:
-    monkeypatch.setattr(go_view, "read", lambda _path: INFO)
+    monkeypatch.setattr(go_view, "read_image", lambda _image: INFO)
     top = "/sys/fs/cgroup"
     return Files(
         {
@@ -410,9 +416,10 @@ def test_an_address_space_without_a_limit(go_process: Files) -> None:
     assert seen.address_space is None
 
 
-def test_a_program_that_is_no_go_program_is_not_looked_into(tmp_path: Path) -> None:
-    files = Files({})
-    assert (
-        go_view.look(door_of(files), Observer(files, "/sys/fs/cgroup"), 5_000_000, UNIT, ReadyTest(kind=ReadyKind.EXIT))
-        is None
-    )
+@pytest.mark.parametrize("ended", [True, False])
+def test_a_program_that_is_no_go_program_is_not_looked_into(ended: bool) -> None:
+    """One that has ended, and that of this test, Python."""
+    pid = 5_000_000 if ended else os.getpid()
+    door = local_door({})
+    test = ReadyTest(kind=ReadyKind.EXIT)
+    assert go_view.look(door, Observer(door.files, "/sys/fs/cgroup"), pid, UNIT, test) is None

@@ -1,15 +1,16 @@
 """The load probe on a machine that is played: files of cgroups that grow while the clock runs, and payloads that answer."""
 
 import contextlib
-import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
+from cgroup_preflight.core.reading import Reading
 from cgroup_preflight.core.report import Finding, Status
 from cgroup_preflight.host.cgroup import Observer
 from cgroup_preflight.host.fs import LiveFs
+from cgroup_preflight.host.local import LocalFiles
 from cgroup_preflight.plan.shares import shares
 from cgroup_preflight.smoke.load import plan_load
 from cgroup_preflight.smoke.load_measure import SETTLE_SECONDS, WINDOW_SECONDS, WINDOWS, LoadPlace, LoadProbe, weigh
@@ -28,6 +29,13 @@ slice = "api"
 """
 TOP, API = f"/{SCOPE}.slice", f"/{SCOPE}.slice/{SCOPE}-api.slice"
 A, B = f"{SCOPE}-a.service", f"{SCOPE}-b.service"
+
+
+class Below(LiveFs):
+    """A machine whose files are below a folder, but for what a test writes itself."""
+
+    def tail(self, path: str, offset: int, most: int) -> Reading[bytes]:
+        return LocalFiles().tail(path, offset, most)
 
 
 class Played:
@@ -75,6 +83,12 @@ class Played:
     def monotonic(self) -> float:
         return self.now
 
+    def own_cpu(self) -> float:
+        return 0.0
+
+    def cpus(self) -> frozenset[int]:
+        return frozenset(range(2))
+
     def sleep(self, seconds: float) -> None:
         self.now += seconds
         if self.asked:
@@ -106,9 +120,10 @@ class Played:
         return f"{self.root}/{item.unit}.out"
 
     def place(self) -> LoadPlace:
-        fs = LiveFs(str(self.root))
+        fs = Below(str(self.root))
         slices = {f"{SCOPE}.slice": TOP, f"{SCOPE}-api.slice": API}
-        self.files, self.clock = fs, self
+        self.files = fs
+        self.clock = self.processes = self
         return LoadPlace(payloads=self, engine=self, observer=Observer(fs, "/m"), door=self, slices=slices)  # type: ignore[arg-type]
 
     def write_attribute(self, path: str, text: str) -> None:
@@ -166,11 +181,8 @@ def test_a_quota_that_the_manager_writes_when_it_starts_a_unit_is_lifted_and_so_
     assert (found.status, "again and again" in found.message) == (Status.UNVERIFIED, True)
 
 
-def test_weigh_says_what_it_does_and_nothing_where_no_weight_counts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_weigh_says_what_it_does_and_nothing_where_no_weight_counts(tmp_path: Path) -> None:
     played, said = Played(tmp_path), list[str]()
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: frozenset(range(2)))
     (found,) = weigh(played.place(), SCOPE, plan(TEXT), said.append, required=True)
     assert (found.status, said) == (Status.PASS, ["testing CPUWeight with 2 services at the same time"])
     assert weigh(played.place(), SCOPE, plan(TEXT.replace("CPUWeight = 300\n", "")), said.append, required=True) == ()

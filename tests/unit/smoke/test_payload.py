@@ -184,7 +184,7 @@ def test_uses_cpu_time_on_the_named_cpus(shell, tmp_path):
     cpus = sorted(os.sched_getaffinity(0))[:2]
     with running(shell, tmp_path) as payload:
         payload.ask(f"load {','.join(map(str, cpus))}")
-        assert sorted(line["busy"] for line in payload.until("busy", len(cpus))) == cpus
+        assert sorted(int(line["busy"]) for line in payload.until("busy", len(cpus))) == cpus
         found = [os.sched_getaffinity(pid) for pid in payload.processes()]
         assert sorted(found, key=min) == [{cpu} for cpu in cpus]
         payload.drop()

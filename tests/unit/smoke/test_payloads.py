@@ -52,7 +52,7 @@ class Trial:
         self.probes, _ = plan_probes(self.plan, NUMBERS, PLENTY)
         self.unit_list = probe_units(SCOPE, self.probes)
         self.payloads = MovedPayloads(
-            self.units, self.machine.observer(), LiveRunner(), SCOPE, str(tmp_path)
+            self.units, self.machine.observer(), replace(self.machine.door(), programs=LiveRunner()), SCOPE, str(tmp_path)
         )  # fmt: skip
 
     def said(self, item: ProbeUnit, word: str) -> dict[str, object]:
@@ -120,7 +120,7 @@ def test_one_that_has_not_answered_is_ended_and_not_used_again(trial):
 def test_one_that_was_not_moved_pushes_against_nothing(trial):
     trial.units.refuses_to_move = True
     slices = trial.units.slices
-    made = Probes(trial.units, trial.machine.observer(), trial.machine, slices, trial.payloads)
+    made = Probes(trial.units, trial.machine.observer(), trial.machine.door(), slices, trial.payloads)
     seen = made.run_all(SCOPE, trial.probes, lambda _: None, lambda: None, PLENTY)
     own = slice_cgroup(PLACE)
     assert {one.refused for one in seen} == {f"its process could not be moved to {own}"}

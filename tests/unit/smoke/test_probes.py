@@ -43,8 +43,8 @@ class Trial:
     def run(self, meanwhile: Callable[[], None] = lambda: None) -> tuple[ProbeEvidence, ...]:
         machine = self.machine
         probes, _ = plan_probes(self.plan, NUMBERS, self.capacity)
-        payloads = ServicePayloads(self.units, self.units.slices, str(self.folder), None)
-        made = Probes(self.units, machine.observer(), machine, self.units.slices, payloads)
+        payloads = ServicePayloads(self.units, machine, self.units.slices, str(self.folder), None)
+        made = Probes(self.units, machine.observer(), machine.door(), self.units.slices, payloads)
         try:
             return made.run_all(SCOPE, probes, self.said.append, meanwhile, self.capacity)
         finally:

@@ -11,6 +11,7 @@ from cgroup_preflight.core.reading import Known
 from cgroup_preflight.core.report import Status
 from cgroup_preflight.engines.base import Exit, How, Launch
 from cgroup_preflight.engines.choice import EngineChoice
+from cgroup_preflight.engines.session import local_door
 from cgroup_preflight.golang.modinfo import BuildInfo
 from cgroup_preflight.golang.program import Binary
 from cgroup_preflight.plan.build import build_plan, only
@@ -260,12 +261,12 @@ def test_what_a_crashed_run_left_is_removed_first(tmp_path):
 def test_output_goes_to_a_file_only_where_no_journal_can_be_read(tmp_path, user, journal, monkeypatch):
     trial = Trial(tmp_path)
     trial.units.user = user
-    monkeypatch.setattr(run_module, "_reads_journal", lambda: False)
+    monkeypatch.setattr(run_module, "_reads_journal", lambda _door: False)
     (service,) = trial.run().services
     assert bool(service.log_tail) is journal
 
 
 def test_through_sudo_services_run_as_the_caller():
     host = facts(0, uid=1234)
-    assert run_module._run_as(host, EngineChoice(name="systemd", sudo=True)) == (1234, os.getegid())
-    assert run_module._run_as(host, EngineChoice(name="systemd")) is None
+    assert run_module._run_as(host, EngineChoice(name="systemd", sudo=True), local_door({})) == (1234, os.getegid())
+    assert run_module._run_as(host, EngineChoice(name="systemd"), local_door({})) is None

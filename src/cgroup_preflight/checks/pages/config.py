@@ -5,6 +5,8 @@ from cgroup_preflight.config.properties import BY_NAME
 from cgroup_preflight.core import codes
 from cgroup_preflight.core.codes import Code
 
+#: What a suppression of a result is.
+_SARIF = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/sarif-v2.1.0-errata01-os-complete.html"
 _CONTROL = "https://www.freedesktop.org/software/systemd/man/latest/systemd.resource-control.html"
 _KERNEL = "https://docs.kernel.org/admin-guide/cgroup-v2.html"
 _TOML = "https://toml.io/en/v1.0.0"
@@ -104,6 +106,23 @@ CONFIG_PAGES: dict[Code, Page] = {
         about=("ConcurrencyHardMax", "ConcurrencySoftMax"),
         sources=("https://www.freedesktop.org/software/systemd/man/latest/systemd.slice.html",),
     ),
+    codes.IGNORE_EXPIRED: Page(
+        what="Checks that no exception of the policy has expired.",
+        fails="The day in `until` is over, in UTC. The exception has no effect any more, so its findings count again.",
+        fix="Remove the exception, or set a later day if its reason still holds.",
+        about=("policy.ignore", "until", "waiver", "suppression"),
+        sources=(_SARIF,),
+    ),
+    codes.IGNORE_UNUSED: Page(
+        what="Checks that each exception of the policy is needed.",
+        fails=(
+            "A run of all services found nothing that the exception is about: the problem is solved, or its code, subject or "
+            "line is wrong. It could hide something new. Or the finding is unverified, which no exception changes."
+        ),
+        fix="Remove the exception, or correct its code, subject or line.",
+        about=("policy.ignore", "waiver", "suppression"),
+        sources=(_SARIF,),
+    ),
     codes.ABOVE_SLICE: Page(
         what="Checks that no limit is above the same limit of a slice over the unit.",
         fails=(
@@ -124,7 +143,8 @@ CONFIG_PAGES: dict[Code, Page] = {
     codes.BEYOND_KERNEL: Page(
         what="Checks that the kernel takes every value as it is.",
         fails=(
-            "The kernel refuses a pids.max above 4194304, and takes a memory limit of about 8E as none. A quota is at "
+            "The kernel refuses a pids.max above 4194304, and takes a memory limit of about 8E as none: both are mistakes "
+            "in the config (CGP204), and this code names them in unit files. A quota is at "
             "least 1ms in a period of at most 1s, so less than 0.1% becomes 0.1%, and a shorter period becomes longer."
         ),
         fix="Use a value within the range that the message names.",

@@ -1,10 +1,21 @@
-"""The page of the code of `check --units`, which no check of every run owns."""
+"""The pages of codes about hosts that no check of every run owns."""
 
 from cgroup_preflight.checks.page import Page
 from cgroup_preflight.core import codes
 from cgroup_preflight.core.codes import Code
 
 HOST_PAGES: dict[Code, Page] = {
+    codes.HOST: Page(
+        what="Checks that each host of `--host` can be read, and says what its own verdict is.",
+        fails=(
+            "fail and unverified are the verdict of the host's own findings, which have its name before their subject. "
+            "A host that ssh does not reach, that does not answer in time, or whose answers are odd, is unverified with the "
+            "reason: nothing is known of it, and nothing is a pass."
+        ),
+        fix="Log in once with ssh -o BatchMode=yes HOST true: what works there without a question works here.",
+        about=("ssh", "remote", "unreachable", "--host"),
+        sources=("https://man.openbsd.org/ssh_config",),
+    ),
     codes.UNIT_LIMITS: Page(
         what="Checks that the kernel has the limits that systemd shows for each unit of the host, with `check --units`.",
         fails=(

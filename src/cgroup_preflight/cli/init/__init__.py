@@ -48,7 +48,7 @@ a unit file cannot be read.
 
 def main(words: list[str]) -> int:
     """The command. Raises UsageError."""
-    args = _parser().parse_args(words)
+    args = arguments().parse_args(words)
     folder = options.here()
     if os.path.lexists(args.output) and not args.force:
         remedy = Remedy(title="add --force to overwrite it, or --output FILE for another name")
@@ -75,7 +75,8 @@ def main(words: list[str]) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def arguments() -> argparse.ArgumentParser:
+    """The options of the command."""
     parser = options.parser("init", _ABOUT)
     parser.add_argument("--force", action="store_true", help="overwrite the file if it exists")
     parser.add_argument("--output", metavar="FILE", type=Path, default=Path(FILE_NAME),

@@ -1,19 +1,17 @@
 """The limits of a unit's text as settings of the config; names of cgroup v1 become those of cgroup v2. Pure.
 
-Sources: systemd.resource-control(5), "Deprecated options", and src/basic/cgroup-util.h of systemd 252
-(`cgroup_cpu_shares_to_weight`, `cgroup_weight_blkio_to_io`) for the scales.
+Source: systemd.resource-control(5), "Deprecated options".
 """
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from cgroup_preflight.config.other_keys import RENAMED, SCALED
+from cgroup_preflight.config.other_keys import RENAMED, SCALED, renewed
 from cgroup_preflight.config.properties import BY_NAME, FOLDERS, PROPERTIES
 from cgroup_preflight.core.quantities import QuantityError
 from cgroup_preflight.core.unit_text import UnitLine, values
 
-_WEIGHTS = range(1, 10001)
 _ACCOUNTING = re.compile(r"(?:CPU|Memory|IO|BlockIO|Tasks|IP)Accounting")
 #: Properties whose assignments add up to one value (systemd.resource-control(5), systemd.exec(5)).
 _JOINED = (
@@ -105,14 +103,13 @@ def _text(lines: Iterable[UnitLine], section: str, key: str) -> str:
 
 def _renewed(old: str, text: str, new: str) -> Taken | None:
     """The setting with its new name; None for a number out of range."""
+    found = renewed(old, text)
+    if found is None:
+        return None
     if old in RENAMED:
         return Taken(name=new, value=text, comment=f"{old}={text} of the unit: {old} is the old name of {new}")
-    _, scale, default = SCALED[old]
-    if not re.fullmatch(r"[0-9]{1,7}", text, re.ASCII) or int(text) not in scale:
-        return None
-    weight = min(max(int(text) * 100 // default, _WEIGHTS.start), _WEIGHTS.stop - 1)
-    words = f"{old}={text} of the unit, on the scale where {default} is the default; here that is 100"
-    return Taken(name=new, value=str(weight), comment=words)
+    words = f"{old}={text} of the unit, on the scale where {SCALED[old][2]} is the default; here that is 100"
+    return Taken(name=new, value=found[1], comment=words)
 
 
 def _accounting(given: Iterable[str]) -> Iterator[str]:

@@ -54,6 +54,7 @@ class Agent:
             "terminal": self.terminal,
             "exchange": self.exchange,
             "relay": self.relay,
+            "renew": self.renew,
         }
         try:
             head, body = operations[request.head["op"]](request.head, request.body)
@@ -130,6 +131,13 @@ class Agent:
 
         shown, status = terminal.exchange(self._terminal, body, timeout=float(head["timeout"]))
         return {"status": status}, shown
+
+    def renew(self, head: _Head, body: bytes) -> _Answer:
+        """Makes a machine that paused in its boot a new one, from `seconds`, `machine_id`, and random bytes in the body."""
+        from cgroup_preflight.guest.inside import renewal
+
+        renewal.renew(seconds=float(head["seconds"]), random=body, machine_id=str(head["machine_id"]))
+        return {}, b""
 
     def relay(self, head: _Head, body: bytes) -> _Answer:
         """Carries connections to services (`open`: number, host, port) and the output of a `piped` job.

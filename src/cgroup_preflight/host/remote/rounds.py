@@ -1,0 +1,161 @@
+"""Reads the facts of a machine in few round trips, with the readers that also read this machine.
+
+A reader asks one question after another. Here it runs in rounds: what is not known yet is noted, and answered as missing;
+then all that was noted is asked at once, and the reader runs again, until it finds everything known. So the number of
+rounds is how deep its questions depend on each other, not how many they are. A reader must not keep anything from one
+run to the next. Commands are sent only when no file is missing any more: none runs because of a half-known machine.
+"""
+
+from collections.abc import Callable
+from typing import TypeVar, cast
+
+from cgroup_preflight.core.errors import HostError, PreflightError
+from cgroup_preflight.core.reading import Missing, Reading, Why, parsed, value_or
+from cgroup_preflight.core.report import Remedy
+from cgroup_preflight.host.command import Completed
+from cgroup_preflight.host.fs import pieces_of, text_of, whole
+from cgroup_preflight.host.remote.asking import Asker
+from cgroup_preflight.host.remote.files import device_of, exists_of, names_of
+from cgroup_preflight.host.remote.line import LineError
+from cgroup_preflight.host.remote.questions import Kind, Question, source_of
+
+T = TypeVar("T")
+#: More rounds than any reader needs; a machine whose answers lead to new questions without end is given up.
+_ROUNDS_MAX = 40
+_QUESTIONS_MAX = 200_000
+_REMEDY = Remedy(title="look at the machine and its connection")
+
+
+class Answers:
+    """What is known so far, and what was asked in this round and is not known yet."""
+
+    def __init__(self, known: dict[Question, Reading[object]]) -> None:
+        self._known = known
+        self.open: dict[Question, None] = {}
+        self.used: dict[Question, None] = {}
+
+    def of(self, question: Question) -> Reading[object]:
+        """The answer, or for now that there is none."""
+        self.used[question] = None
+        found = self._known.get(question)
+        if found is not None:
+            return found
+        self.open[question] = None
+        return Missing(source=source_of(question), why=Why.NOT_RECORDED, detail="not asked yet")
+
+
+class AskedFs:
+    """As `HostFs`, and of `MachineFs` what readers of facts need."""
+
+    def __init__(self, answers: Answers) -> None:
+        self._answers = answers
+
+    def _ask(self, kind: Kind, path: str = "", name: str = "") -> Reading[object]:
+        return self._answers.of(Question(kind=kind, path=path, words=(name,) if name else ()))
+
+    def data(self, path: str) -> Reading[bytes]:
+        """As `MachineFs.data`."""
+        found = cast("Reading[bytes]", self._ask(Kind.DATA, path))
+        return found if isinstance(found, Missing) else whole(path, found.value)
+
+    def quick(self, path: str) -> Reading[bytes]:
+        """As `MachineFs.quick`."""
+        return cast("Reading[bytes]", self._ask(Kind.DATA, path))
+
+    def read(self, path: str) -> Reading[str]:
+        """As `HostFs.read`."""
+        return parsed(self.data(path), text_of)
+
+    def pieces(self, path: str, keep: tuple[str, ...], separator: str) -> Reading[tuple[str, ...]]:
+        """As `HostFs.pieces`."""
+        return parsed(self.data(path), lambda data: pieces_of(data, keep, separator))
+
+    def link(self, path: str) -> Reading[str]:
+        """As `HostFs.link`."""
+        return cast("Reading[str]", self._ask(Kind.LINK, path))
+
+    def exists(self, path: str) -> Reading[bool]:
+        """As `HostFs.exists`."""
+        return exists_of(self._ask(Kind.STATUS, path))
+
+    def device(self, path: str) -> Reading[str]:
+        """As `HostFs.device`."""
+        return device_of(self._ask(Kind.NUMBERS, path))
+
+    def names(self, path: str, keep: tuple[str, ...] | None = None) -> Reading[tuple[str, ...]]:
+        """As `HostFs.names`."""
+        return names_of(self._ask(Kind.NAMES, path), keep)
+
+    def folders(self, path: str) -> Reading[tuple[str, ...]]:
+        """As `MachineFs.folders`."""
+        return cast("Reading[tuple[str, ...]]", self._ask(Kind.FOLDERS, path))
+
+    def tree(self, path: str) -> Reading[tuple[tuple[str, int], ...]]:
+        """All folders in and below a folder: the path below it, empty for itself, and the inode number; needs GNU find."""
+        return cast("Reading[tuple[tuple[str, int], ...]]", self._ask(Kind.TREE, path))
+
+    def read_only(self, path: str) -> Reading[bool]:
+        """As `HostFs.read_only`."""
+        return cast("Reading[bool]", self._ask(Kind.READ_ONLY, path))
+
+    def machine(self) -> Reading[str]:
+        """As `HostFs.machine`."""
+        return cast("Reading[str]", self._ask(Kind.MACHINE))
+
+    def page_size(self) -> Reading[int]:
+        """As `HostFs.page_size`."""
+        return cast("Reading[int]", self._ask(Kind.PAGE_SIZE))
+
+    def writable(self, path: str) -> bool:
+        """As `Files.writable`."""
+        return bool(value_or(self._ask(Kind.WRITABLE, path), default=False))
+
+    def attribute(self, path: str, name: str) -> Reading[bytes]:
+        """As `Files.attribute`."""
+        return cast("Reading[bytes]", self._ask(Kind.ATTRIBUTE, path, name))
+
+
+class AskedRunner:
+    """As `CommandRunner`."""
+
+    def __init__(self, answers: Answers) -> None:
+        self._answers = answers
+
+    def run(self, argv: tuple[str, ...], *, timeout: float = 20.0, stdin: bytes = b"") -> Reading[Completed]:
+        """As `CommandRunner.run`; the same command is run once in all rounds."""
+        question = Question(kind=Kind.COMMAND, words=argv, seconds=timeout, stdin=stdin)
+        return cast("Reading[Completed]", self._answers.of(question))
+
+
+class Rounds:
+    """Reads one machine again and again; the first round of a reading asks what the one before it needed."""
+
+    def __init__(self, asker: Asker) -> None:
+        self._asker = asker
+        self._before: tuple[Question, ...] = ()
+
+    def read(self, reader: Callable[[AskedFs, AskedRunner], T]) -> T:
+        """What the reader returns in the round that left nothing open, or raises there. Raises HostError for a lost machine."""
+        known: dict[Question, Reading[object]] = {}
+        todo: tuple[Question, ...] = self._before
+        for _ in range(_ROUNDS_MAX):
+            if todo:
+                known.update(zip(todo, self._asker.ask(todo), strict=True))
+            if self._asker.lost:
+                raise LineError(self._asker.lost, remedy=_REMEDY)
+            answers, result = Answers(known), list[T]()
+            problem: PreflightError | None = None
+            try:
+                result.append(reader(AskedFs(answers), AskedRunner(answers)))
+            except PreflightError as error:
+                problem = error
+            commands = tuple(question for question in answers.open if question.kind is Kind.COMMAND)
+            todo = tuple(question for question in answers.open if question.kind is not Kind.COMMAND) or commands
+            if not todo:
+                self._before = tuple(question for question in answers.used if question.kind is not Kind.COMMAND)
+                if problem is not None:
+                    raise problem
+                return result[0]
+            if len(known) + len(todo) > _QUESTIONS_MAX:
+                break
+        raise HostError("its answers lead to new questions without end", remedy=_REMEDY)

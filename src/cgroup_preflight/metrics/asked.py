@@ -1,0 +1,104 @@
+"""The cgroups of another host, asked in rounds: all folders in one question, then all files at once."""
+
+import errno
+import os
+from collections.abc import Callable, Mapping, Sequence
+
+from cgroup_preflight.core.errors import HostError
+from cgroup_preflight.core.reading import Known, Missing, value_or
+from cgroup_preflight.core.report import Remedy
+from cgroup_preflight.host.procfs import parse_cpu_list, read_kernel
+from cgroup_preflight.host.remote.rounds import AskedFs
+from cgroup_preflight.metrics.moment import Moment, MomentReader
+from cgroup_preflight.metrics.page import Page
+from cgroup_preflight.metrics.readings import Readings
+from cgroup_preflight.metrics.setup import cgroup_mount, scope_of
+from cgroup_preflight.metrics.tree import Scope, Tree
+
+_REMEDY = Remedy(title="run the command on the host itself")
+
+
+class AskedDoor:
+    """As `door.Door`, for one reading of a tree. Raises HostError where the cgroups cannot be listed."""
+
+    def __init__(self, fs: AskedFs, mount: str) -> None:
+        self._fs, self._mount = fs, mount.rstrip("/")
+        listed = fs.tree(mount)
+        if isinstance(listed, Missing):
+            raise HostError(f"its cgroups cannot be listed: {listed}", remedy=_REMEDY)
+        self._numbers = dict(listed.value)
+        self._children: dict[str, list[str]] = {}
+        for path in self._numbers:
+            if path:
+                above, _, name = path.rpartition("/")
+                self._children.setdefault(above, []).append(name)
+
+    def open(self, cgroup: str) -> "AskedFolder":
+        """As `door.Door.open`."""
+        if cgroup not in self._numbers:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), cgroup)
+        return AskedFolder(self._fs, f"{self._mount}{cgroup}", self._numbers[cgroup], self._children.get(cgroup, ()))
+
+    def turn(self) -> None:
+        """As `door.Door.turn`; there is one reading."""
+
+
+class AskedFolder:
+    """As `door.Folder`."""
+
+    def __init__(self, fs: AskedFs, path: str, identity: int, children: Sequence[str]) -> None:
+        self._fs, self._path, self._children = fs, path, children
+        self.identity = identity
+
+    def enter(self) -> None:
+        """As `door.Folder.enter`; nothing is kept."""
+
+    def read(self, name: str, keep: bool = True) -> bytes:  # noqa: ARG002, FBT001, FBT002
+        """As `door.Folder.read`; nothing is kept."""
+        found = self._fs.quick(f"{self._path}/{name}")
+        if isinstance(found, Missing):
+            number = found.errno or errno.EIO
+            raise OSError(number, os.strerror(number), found.source)
+        return found.value
+
+    def news(self, names: Sequence[str], known: Mapping[str, bytes]) -> dict[str, bytes]:
+        """As `door.Folder.news`."""
+        found = {name: self.read(name) for name in names if name in known}
+        return {name: data for name, data in found.items() if data != known[name]}
+
+    def children(self) -> Sequence[str]:
+        """As `door.Folder.children`."""
+        return self._children
+
+    def close(self) -> None:
+        """As `door.Folder.close`; nothing is open."""
+
+
+def moment_of(fs: AskedFs, depth: int) -> Moment:
+    """One reading for the diagnosis, at the time of the host's own clock. Raises HostError."""
+    mount = cgroup_mount(fs)
+    tree = Tree(AskedDoor(fs, mount), Scope(depth=depth), _clock(fs))
+    return MomentReader(tree, fs, mount).read()
+
+
+def page_of(fs: AskedFs, slices: Sequence[str], depth: int) -> Readings:
+    """The metrics of the host, read once. Raises HostError, UsageError."""
+    mount = cgroup_mount(fs)
+    scope = scope_of(fs, mount, slices, depth)
+    online = read_kernel(fs, "/sys/devices/system/cpu/online", parse_cpu_list)
+    page = Page(len(value_or(online, frozenset({0}))), scope.covers)
+    readings = Readings(Tree(AskedDoor(fs, mount), scope), page)
+    readings.refresh()
+    return readings
+
+
+def _clock(fs: AskedFs) -> Callable[[], int]:
+    """Nanoseconds since the host was started, by /proc/uptime, which has hundredths of a second."""
+    text = fs.quick("/proc/uptime")
+    words = text.value.split() if isinstance(text, Known) else []
+    try:
+        moment = round(float(words[0][:32]) * 1e9)
+    except (IndexError, ValueError, OverflowError):
+        raise HostError(f"its clock cannot be read: {text if isinstance(text, Missing) else 'an odd text'}",
+                        where="/proc/uptime", remedy=_REMEDY) from None  # fmt: skip
+    return lambda: moment

@@ -1,0 +1,38 @@
+"""Runs the command once for each of several machines, each in a process of its own, which takes down its own run."""
+
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+
+from cgroup_preflight.host.command import LiveRunner
+
+#: Longer than any run takes, and what the end of one takes; seconds.
+_LONGEST, _END = 4 * 3600.0, 90.0
+
+
+class Apart:
+    """The processes; `environment` is passed on to them."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._runner = LiveRunner(environment)
+        self._begun: list[subprocess.Popen[bytes]] = []
+
+    def run(self, words: Sequence[str]) -> tuple[bytes, bytes]:
+        """What the command with these words prints, and its messages; each empty after a very long time. Raises OSError."""
+        process = self._runner.start((sys.executable, "-m", "cgroup_preflight", *words))
+        self._begun.append(process)
+        try:
+            return process.communicate(timeout=_LONGEST)
+        except subprocess.TimeoutExpired:
+            self._runner.stop(process)
+            return b"", b""
+
+    def end(self) -> None:
+        """Ends all, as after Ctrl-C: each takes down its own run first."""
+        for process in self._begun:
+            process.terminate()
+        for process in self._begun:
+            try:
+                process.wait(_END)
+            except subprocess.TimeoutExpired:
+                self._runner.stop(process)

@@ -1,0 +1,110 @@
+"""`smoke --host` and `run --host` where no systemd is: what is refused, what each host's verdict is, and how reports merge."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cgroup_preflight.cli import main
+from cgroup_preflight.smoke.apart import Apart
+from tests.unit.cli.test_hosts import ssh  # noqa: F401 - a fixture
+
+pytestmark = [pytest.mark.starts_processes, pytest.mark.timeout(180)]
+CONFIG = """\
+[project]
+name = "shop"
+[slices.api]
+MemoryMax = "256M"
+[services.web]
+binary = "web"
+slice = "api"
+"""
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path):
+    (tmp_path / "cgroup-preflight.toml").write_text(CONFIG)
+    (tmp_path / "web").write_bytes(Path(sys.executable).read_bytes()[:4096])
+    (tmp_path / "web").write_text("#!/bin/sh\nsleep 60\n")
+    (tmp_path / "web").chmod(0o755)
+    return tmp_path
+
+
+@pytest.fixture
+def processes(monkeypatch):
+    """Processes of several hosts as they are, but for the shared connections, which this `ssh` does not have."""
+    script = "import sys; from cgroup_preflight.cli import hosts, main; hosts.control_folder = lambda: ''; sys.exit(main(sys.argv[1:]))"
+
+    def run(_self: Apart, words: tuple[str, ...]) -> tuple[bytes, bytes]:
+        done = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, timeout=120, check=False)
+        return done.stdout, done.stderr
+
+    monkeypatch.setattr(Apart, "run", run)
+
+
+def report(tmp_path: Path, *words: str) -> tuple[int, dict]:
+    status = main([*words, "--format", f"json={tmp_path}/report.json"])
+    return status, json.loads((tmp_path / "report.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--target", "debian-12"), "a guest runs on this machine"),
+        (("--engine", "guest"), "a guest runs on this machine"),
+        (("--engine", "cgroupfs"), "units of this machine only"),
+        (("--cgroup", "/x"), "units of this machine only"),
+        (("--inside",), "not a guest"),
+        (("--host", "web1"), "named twice"),
+        (("--host=-oProxyCommand=x",), "not the name of a host"),
+    ],
+)
+@pytest.mark.parametrize("command", ["smoke", "run"])
+def test_what_a_host_cannot_do_is_a_wrong_call(command, words, says, capsys):
+    assert main([command, "--host", "web1", *words]) == 2
+    assert says in capsys.readouterr().err
+
+
+def test_services_that_a_package_or_the_host_brings_are_refused(project, capsys):
+    text = CONFIG.replace('binary = "web"', 'package = "shop"\nunit = "shop.service"')
+    (project / "cgroup-preflight.toml").write_text(text)
+    assert main(["smoke", "--host", "web1"]) == 2
+    assert main(["run", "--host", "web1", "--package", "x.deb"]) == 2
+    assert capsys.readouterr().err.count("a package is installed in a guest only") >= 1
+
+
+@pytest.mark.parametrize("command", ["smoke", "run"])
+def test_a_host_without_a_service_manager_is_unverified_and_says_why(project, command):
+    if os.path.isdir("/run/systemd/system"):
+        pytest.skip("this machine has a service manager, which the played host would use")
+    status, found = report(project, command, "--host", "web1")
+    assert status == (3 if found["verdict"] == "unverified" else 1)
+    assert found["findings"][0]["code"] == "CGP129"
+    assert found["findings"][0]["subject"] == "web1"
+    own = [item for item in found["findings"] if item["evidence"].get("host") == "web1"]
+    assert all(item["subject"] == "web1" or item["subject"].startswith("web1: ") for item in own)
+    assert all("cgroupfs" not in item["message"] for item in own)
+    assert found["services"] == []
+
+
+@pytest.mark.usefixtures("processes")
+def test_one_host_of_several_that_is_not_reached_is_unverified_and_the_others_are_judged(project):
+    if os.path.isdir("/run/systemd/system"):
+        pytest.skip("this machine has a service manager, which the played host would use")
+    status, found = report(project, "smoke", "web", "--host", "web1", "--host", "dead", "--host", "plain")
+    assert status in (1, 3)
+    own = {item["subject"]: item for item in found["findings"] if item["code"] == "CGP129"}
+    assert list(own) == ["web1", "dead", "plain"]
+    assert "Connection refused" in own["dead"]["message"]
+    assert own["dead"]["status"] == "unverified"
+    for name in ("web1", "plain"):
+        assert [item for item in found["findings"] if item["subject"].startswith(f"{name}: ")]
+
+
+def test_a_host_that_cuts_the_connection_is_unverified(project):
+    status, found = report(project, "smoke", "--host", "cut")
+    assert (status, found["verdict"]) == (3, "unverified")
+    assert [item["code"] for item in found["findings"]] == ["CGP129"]

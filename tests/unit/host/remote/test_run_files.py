@@ -1,0 +1,185 @@
+"""What a run needs of a machine at the other end, by SFTP and by the shell alone; and how often it waits for it."""
+
+import os
+import stat
+import subprocess
+
+import pytest
+
+from cgroup_preflight.core.errors import HostError
+from cgroup_preflight.core.reading import Known, Missing, Why
+from cgroup_preflight.host.cgroup import Observer
+from cgroup_preflight.host.local import LocalFiles, LocalProcesses
+from cgroup_preflight.smoke.outside import Outside
+from cgroup_preflight.smoke.watch import Watch
+from tests.unit.host.remote.test_machine import door, machine  # noqa: F401 - fixtures
+
+pytestmark = [pytest.mark.starts_processes, pytest.mark.timeout(120)]
+PREFIX = "cgpftest00-"
+
+
+def test_files_below_a_folder_are_written_in_one_round_trip(machine, tmp_path):  # noqa: F811
+    door, asker = machine  # noqa: F811
+    folder = tmp_path / "units"
+    folder.mkdir()
+    os.utime(folder, (1, 1))
+    asker.scripts([])
+    before = asker.round_trips
+    texts = {"a.slice": b"[Slice]\n# %n '$x' \\\n", "web.service.d/50.conf": bytes(range(256)) * 400, "empty": b""}
+    door.files.write_all(str(folder), texts)
+    assert asker.round_trips == before + 1
+    assert {name: (folder / name).read_bytes() for name in texts} == texts
+    assert sorted(os.listdir(folder)) == ["a.slice", "empty", "web.service.d"]
+    assert stat.S_IMODE((folder / "a.slice").stat().st_mode) == 0o644
+    assert folder.stat().st_mtime > 1
+    door.files.write_all(str(folder), {"a.slice": b"new"})
+    assert (folder / "a.slice").read_bytes() == b"new"
+    with pytest.raises(HostError, match="cannot write"):
+        door.files.write_all(f"{folder}/empty/below", {"x": b""})
+
+
+def test_a_fifo_takes_lines_and_waits_for_nobody(door, tmp_path):  # noqa: F811
+    path = str(tmp_path / "a b'c")
+    fifo = door.files.fifo(path)
+    assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
+    fifo.write("nobody reads this")
+    handle = os.open(path, os.O_RDWR)
+    try:
+        fifo.write("load 3 '$HOME' %s \\n")
+        assert os.read(handle, 100) == b"load 3 '$HOME' %s \\n\n"
+    finally:
+        os.close(handle)
+    fifo.close()
+    with pytest.raises(HostError):
+        door.files.fifo(path)
+
+
+def test_a_private_folder_can_execute_programs_and_goes_by_its_prefix(door, monkeypatch, tmp_path):  # noqa: F811
+    one, other = door.files.private_folder(PREFIX), door.files.private_folder("cgpftest01-")
+    try:
+        status = os.stat(one)
+        assert (stat.S_IMODE(status.st_mode), status.st_uid) == (0o700, os.geteuid())
+        assert os.listdir(one) == []
+        door.files.write(f"{one}/program", b"#!/bin/sh\necho yes\n", 0o755)
+        assert door.programs.run((f"{one}/program",)).value.stdout == "yes\n"
+        door.files.remove_private(PREFIX)
+        assert not os.path.exists(one)
+        assert os.path.exists(other)
+    finally:
+        door.files.remove_private("cgpftest01-")
+    assert not os.path.exists(other)
+
+
+def test_small_questions_are_answered_as_on_this_machine(door, tmp_path):  # noqa: F811
+    here = LocalFiles()
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "link").symlink_to("file")
+    for path in ("file", "link", "none"):
+        assert door.files.readable(f"{tmp_path}/{path}") == here.readable(f"{tmp_path}/{path}")
+        assert door.files.real(f"{tmp_path}/{path}") == here.real(f"{tmp_path}/{path}")
+    assert door.processes.cpus() == LocalProcesses().cpus()
+    assert door.processes.count_cpus() == LocalProcesses().count_cpus()
+    assert door.clock.own_cpu() == 0.0
+    own = door.processes.own()
+    assert LocalFiles().read(f"/proc/{own}/comm").value.strip() in ("sh", "dash", "bash")
+    assert {"1", str(own)} <= set(door.files.names("/proc").value)
+
+
+def test_files_that_stay_open_are_read_together_and_through_what_was_opened(machine, tmp_path):  # noqa: F811
+    door, asker = machine  # noqa: F811
+    files = door.files
+    for name in ("a", "b"):
+        (tmp_path / name).write_text(f"{name}\n")
+    paths = [f"{tmp_path}/{name}" for name in ("a", "b", "none")]
+    device = files.device(str(tmp_path)).value
+    held = files.hold_all(paths, device)
+    assert [isinstance(held[path], Known) for path in paths] == [True, True, False]
+    assert held[paths[2]].why is Why.ABSENT
+    other = files.hold(paths[0], "999:999")
+    assert isinstance(other, Missing)
+    assert "mounted over" in other.detail
+    (tmp_path / "a").write_text("changed\n")
+    before = asker.round_trips
+    files.prefetch(paths[:2])
+    assert asker.round_trips - before <= 3
+    before = asker.round_trips
+    texts = [files.reread(held[path].value, path).value for path in paths[:2]]
+    assert (texts, asker.round_trips) == (["changed\n", "b\n"], before)
+    (tmp_path / "a").write_text("again\n")
+    files.prefetch(paths[:1])
+    files.forget()
+    (tmp_path / "a").write_text("late\n")
+    assert files.reread(held[paths[0]].value, paths[0]).value == "late\n"
+    for path in paths[:2]:
+        files.release(held[path].value)
+
+
+def test_what_was_fetched_before_answers_for_the_end_of_a_file_too(machine, tmp_path):  # noqa: F811
+    door, asker = machine  # noqa: F811
+    path = f"{tmp_path}/out"
+    (tmp_path / "out").write_text("0123456789")
+    door.files.prefetch([path])
+    before = asker.round_trips
+    assert door.files.tail(path, 3, 4) == Known(value=b"3456", source=path)
+    assert asker.round_trips == before
+    (tmp_path / "out").write_text("abcdef")
+    assert door.files.tail(path, 3, 4).value == b"def"
+    assert door.files.tail(f"{tmp_path}/none", 0, 4).why is Why.ABSENT
+
+
+class Nothing:
+    """An engine that starts nothing."""
+
+    def main_processes(self, unit: str) -> frozenset[int]:
+        return frozenset()
+
+
+#: Round trips of one sample of all limit files and CPU times, and of one look at all processes, by SFTP: it opens, reads and
+#: finds the end of each file that does not stay open.
+SAMPLE, LOOK = 3, 4
+
+
+@pytest.mark.parametrize("cgroups", [1, 12])
+def test_a_sample_and_a_look_take_as_many_round_trips_for_any_number_of_services(machine, tmp_path, cgroups):  # noqa: F811
+    door, asker = machine  # noqa: F811
+    names = [f"/s{number}" for number in range(cgroups)]
+    for name in names:
+        (tmp_path / name[1:]).mkdir()
+        for attribute, text in {"cpu.max": "50000 100000", "memory.max": "4096", "cpu.stat": "usage_usec 7"}.items():
+            (tmp_path / name[1:] / attribute).write_text(f"{text}\n")
+    observer = Observer(door.files, str(tmp_path))
+    outside = Outside(Nothing(), observer, door, inside=False)
+    watch = Watch(observer, door)
+    outside.begin({})
+    watch.begin(dict.fromkeys(names, ("cpu.max", "memory.max")))
+    before = asker.round_trips
+    watch.sample()
+    assert asker.round_trips - before <= SAMPLE
+    (tmp_path / "s0" / "memory.max").write_text("max\n")
+    watch.sample()
+    assert [change.text for change in watch.seen("/s0").changes] == ["max"]
+    with subprocess.Popen(("sleep", "60")) as child:
+        try:
+            before = asker.round_trips
+            outside.look_now()
+            assert asker.round_trips - before <= LOOK
+        finally:
+            child.kill()
+    watch.end()
+
+
+def test_waiting_for_processes_takes_as_many_round_trips_for_any_number_of_them(machine):  # noqa: F811
+    door, asker = machine  # noqa: F811
+    children = [subprocess.Popen(("sleep", "60")) for _ in range(5)]
+    try:
+        handles = [door.processes.open(child.pid) for child in children]
+        before = asker.round_trips
+        assert door.processes.wait(handles, 0) == []
+        assert asker.round_trips - before <= 3
+        children[2].kill()
+        children[2].wait()
+        assert door.processes.wait(handles, 20) == [handles[2]]
+    finally:
+        for child in children:
+            child.kill()
+            child.wait()

@@ -1,0 +1,77 @@
+"""The cgroups of another host, read in rounds: the same snapshot as of this host, and few round trips."""
+
+import pytest
+from ci.cgroup_tree import CgroupTree
+
+from cgroup_preflight.core.errors import HostError
+from cgroup_preflight.host.remote.asking import Asker
+from cgroup_preflight.host.remote.rounds import AskedFs, Rounds
+from cgroup_preflight.metrics.asked import AskedDoor, moment_of, page_of
+from cgroup_preflight.metrics.door import LiveDoor
+from cgroup_preflight.metrics.exposition import Style
+from cgroup_preflight.metrics.samples import Snapshot
+from cgroup_preflight.metrics.tree import Tree
+from tests.unit.host.remote.ends import LocalLines
+from tests.unit.metrics.conftest import FakeClock
+
+pytestmark = pytest.mark.starts_processes
+
+#: What docs/hosts.md says of a step of `diagnose` in which no cgroup came.
+STEP_ROUND_TRIPS = 4
+
+
+@pytest.fixture(params=[None, ("false",)], ids=["sftp", "shell"])
+def asker(request):
+    lines = LocalLines(files=request.param)
+    made = Asker(lines.shell, lines.files)
+    yield made
+    made.close()
+
+
+def taken(fs: AskedFs, cgroups: CgroupTree) -> Snapshot:
+    return Tree(AskedDoor(fs, str(cgroups.top)), clock=FakeClock()).snapshot(full=True)
+
+
+def compared(snapshot: Snapshot) -> dict[str, tuple[int, dict[str, bytes]]]:
+    return {path: (sample.cgroup_id, dict(sample.files)) for path, sample in snapshot.samples.items()}
+
+
+def test_a_snapshot_is_that_of_this_host_and_a_step_takes_few_round_trips(cgroups, asker):
+    rounds = Rounds(asker)
+    here = Tree(LiveDoor(str(cgroups.top))).snapshot(full=True)
+    assert compared(rounds.read(lambda fs, _: taken(fs, cgroups))) == compared(here)
+    before = asker.round_trips
+    cgroups.add("/b.slice/new.service")
+    here = Tree(LiveDoor(str(cgroups.top))).snapshot(full=True)
+    assert compared(rounds.read(lambda fs, _: taken(fs, cgroups))) == compared(here)
+    assert asker.round_trips - before <= 2 * STEP_ROUND_TRIPS
+    before = asker.round_trips
+    rounds.read(lambda fs, _: taken(fs, cgroups))
+    assert asker.round_trips - before <= STEP_ROUND_TRIPS
+
+
+def test_what_cannot_be_listed_is_a_reason(cgroups, asker, tmp_path):
+    with pytest.raises(HostError, match="its cgroups cannot be listed"):
+        Rounds(asker).read(lambda fs, _: AskedDoor(fs, f"{tmp_path}/none"))
+    with pytest.raises(FileNotFoundError):
+        Rounds(asker).read(lambda fs, _: AskedDoor(fs, str(cgroups.top))).open("/none.slice")
+
+
+def test_a_moment_has_the_clock_of_the_host(cgroups, asker, monkeypatch):
+    monkeypatch.setattr("cgroup_preflight.metrics.asked.cgroup_mount", lambda fs: str(cgroups.top))
+    rounds = Rounds(asker)
+    first = rounds.read(lambda fs, _: moment_of(fs, 0))
+    second = rounds.read(lambda fs, _: moment_of(fs, 0))
+    with open("/proc/uptime", encoding="ascii") as file:
+        assert abs(second.time - float(file.read().split()[0])) < 60
+    assert second.time >= first.time
+    assert "/proc/stat" in second.host
+    assert set(second.snapshot.samples) == set(first.snapshot.samples) != set()
+
+
+def test_metrics_have_every_slice(cgroups, asker, monkeypatch):
+    monkeypatch.setattr("cgroup_preflight.metrics.asked.cgroup_mount", lambda fs: str(cgroups.top))
+    readings = Rounds(asker).read(lambda fs, _: page_of(fs, ["a"], 0))
+    page = b"".join(readings.render(Style.TEXT, packed=False))
+    assert b'slice="a.slice"' in page
+    assert b'slice="b.slice"' not in page
