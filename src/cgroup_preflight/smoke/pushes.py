@@ -134,21 +134,29 @@ class Pushes:
         own, said = self._payloads.cgroup(item), self._asked(item, f"tasks {probe.amount}")
         now = dict(before)
 
+        def alive() -> int | None:
+            """By the kernel's count, which has tasks that have ended until their parent asks for them; None without one."""
+            text = self._text(own, "pids.current") or ""
+            return int(text) if text.isdigit() else None
+
+        def are_all() -> bool:
+            """Whether as many are there as have started, next to the payload itself and the process that starts them."""
+            count, started = alive(), said.number("started")
+            return started > 0 and (count is None or count - 2 >= started)
+
         def is_over() -> bool:
             now.update(self.events(target, own, "tasks"))
-            return now != before or said.has("started")
+            return now != before or are_all()
 
         yield from self._until(is_over, deadline(probe), gone=self._is_gone(item))
         if self._is_gone(item)():
             return ()
-        # By the kernel's count, which has tasks that have ended until their parent asks for them.
-        counted, started = self._text(own, "pids.current") or "", said.number("started")
-        alive = int(counted) if counted.isdigit() else started
+        count, started = alive(), said.number("started")
+        count = started if count is None else count
         files = {name: self._text(target, name) for name in ("pids.current", "pids.max")}
         return (
-            {"refused": now["max"] > before["max"], "started": started or alive, "alive": alive,
-             # Next to the payload itself and the process that starts the others.
-             "killed": started > 0 and counted.isdigit() and alive - 2 < started, **files},
+            {"refused": now["max"] > before["max"], "started": started or count, "alive": count,
+             "killed": started > 0 and not are_all(), **files},
         )  # fmt: skip
 
     def _eat(

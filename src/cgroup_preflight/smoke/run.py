@@ -153,7 +153,9 @@ def _proved(run: _Run, say: Say, before_start: Callable[[], None], *, moves: boo
             seen = services.run_all(proofs, meanwhile)
             traced = {one.service.unit: launches[one.service.unit] for one in seen if _can_be_traced(one)}
             traces: dict[str, Trace] = {}
-            payloads = moved or ServicePayloads(engine, door.files, scope.cgroups, folder, run.user, keeps_input=run.elsewhere)
+            payloads = moved or ServicePayloads(
+                engine, door.files, scope.cgroups, folder, run.user, keeps_input=run.elsewhere
+            )
             runner = Probes(engine, observer, door, scope.cgroups, payloads)
             policed = _policed(plan, engine, numbers)
             # A trace waits most of its time: the processes of the probes can start meanwhile.
