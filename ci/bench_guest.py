@@ -105,6 +105,7 @@ def run(machine: str, plain: float, environment: Mapping[str, str] | None = None
         f"resident {peak} MiB; "
         + ", ".join(f"{name} {value:.1f} s" for name, value in parts.items())
         + f", command itself {taken - sum(parts.values()):.1f} s"
+        + (", resumed from a saved state" if steps[0].get("resumed") else "")
     )
     return taken / plain
 

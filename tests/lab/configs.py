@@ -30,10 +30,11 @@ import glob, os, subprocess
 users = [None] + [int(os.path.basename(f)) for f in glob.glob("/run/user/*") if os.path.exists(f + "/systemd/private")]
 for uid in users:
     call = ["systemctl"] + (["--user"] if uid else [])
-    call += ["list-units", "--all", "--plain", "--no-legend", "--full", "cgpf*"]
+    call += ["list-units", "--all", "--plain", "--no-legend", "--full", "cgpf*", "cgroup-preflight-guard-*"]
     env = {"PATH": "/usr/bin:/bin", **({"XDG_RUNTIME_DIR": f"/run/user/{uid}"} if uid else {})}
     done = subprocess.run(call, capture_output=True, text=True, env=env, user=uid)
     print(*(f"unit {line}" for line in (done.stdout + done.stderr).splitlines()), sep="\n")
+print(*(f"file {path}" for pattern in ("/run/cgpf*", "/run/user/*/cgpf*") for path in glob.glob(pattern)), sep="\n")
 folders = ("/run/systemd/*", "/run/user/*/systemd/*", "/etc/systemd/*", "/tmp", "/var/tmp")
 for pattern in [f"{folder}/{name}" for folder in folders for name in ("cgpf*", ".cgpf*", "cgroup-preflight*")]:
     print(*(f"file {path}" for path in glob.glob(pattern)), sep="\n")

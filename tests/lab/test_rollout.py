@@ -405,14 +405,14 @@ def test_no_space_for_drop_ins_brings_the_old_values_back(host: Host, where: str
         end = host.records()[-1]
         say(where, done.returncode, reason(host)[:160], end["kind"], end.get("reason"), host.kernel())
         assert done.returncode == 1, done
-        # systemd refuses a daemon-reload without free space in /run: then it is said, and the timer tries again.
-        assert end["kind"] == ("restored" if where == "etc" else "stuck")
+        # systemd 252 refuses a daemon-reload without free space in /run, 262 does not: then it is said, and the timer tries again.
+        assert end["kind"] in (("restored",) if where == "etc" else ("restored", "stuck"))
         assert host.kernel() == OLD
     finally:
         host.shell(
             f"rm -f /run/full /run/full2; umount {folder} || true" if where == "etc" else "rm -f /run/full /run/full2"
         )
-    if where == "run":
+    if end["kind"] == "stuck":
         status, report = host.call("abort", "--yes")
         assert (status, host.last()) == (0, "restored"), said(report)
     assert host.is_old()

@@ -12,9 +12,8 @@ from cgroup_preflight.config.model import Config
 from cgroup_preflight.core.errors import ExitStatus, HostError, UsageError
 from cgroup_preflight.core.reading import Reading, value_or
 from cgroup_preflight.core.report import Finding, Remedy
-from cgroup_preflight.engines import bus
 from cgroup_preflight.engines.ready import LocalNetwork
-from cgroup_preflight.engines.systemd import bus_environment
+from cgroup_preflight.engines.systemd import bus_environment, private_bus
 from cgroup_preflight.host.gather import gather
 from cgroup_preflight.host.remote.machine import door_of
 from cgroup_preflight.host.remote.questions import Kind, Question
@@ -50,10 +49,7 @@ class Far:
         def folders(path: str) -> Reading[Sequence[tuple[str, int]]]:
             return cast("Reading[Sequence[tuple[str, int]]]", asker.ask([Question(kind=Kind.TREE, path=path)])[0])
 
-        manager = door.manager
-        private = manager if choice.name == "systemd" and not choice.sudo and manager and manager.usable() else None
-        line = bus.Connection(private.connect) if private else None
-        return host_behind(door, context.facts, choice, line, folders), context
+        return host_behind(door, context.facts, choice, private_bus(choice, door.manager), folders), context
 
     def folder(self, state: str) -> str:
         """As `Place.folder`."""

@@ -121,7 +121,7 @@ def rollout_sections(slice_keys: tuple[Key, ...], parse_slice_name: Callable[[st
         )),
         "rollout.slices.*": Section(doc="The target values of one slice of the host.", keys=slice_keys),
         "rollout.hook": Section(doc="Commands (program and arguments, no shell) that follow the rollout, such as those of a "
-            "load balancer. In each word {share}, {step}, {slices} and {rollout} are replaced.", keys=(
+            "load balancer. In each word {share}, {step}, {slices}, {rollout} and {host} (that of --host) are replaced.", keys=(
             Key(name="before", kind="strings", doc="Runs before each step; a failure stops the rollout and takes it back.",
                 parse=_word, examples=(["/usr/local/bin/weight", "go-app-v2", "{share}"],)),
             Key(name="after", kind="strings", doc="Runs after each step was read back.", parse=_word,

@@ -33,6 +33,7 @@ _JOURNAL_LINES = 1000
 _READY_PAUSE = 0.05
 #: How often the files that services write to are looked at, in seconds.
 _OUTPUT_PAUSE = 0.1
+_OUTPUT_SHARE = 20
 #: Children of a program that has ended get this long to end.
 _CHILDREN_SECONDS = 1.0
 #: systemd gets this long to start the next command of a unit.
@@ -65,6 +66,7 @@ class Session:
         self._door = door
         self._clock = door.clock
         self._listeners = Listeners(door.files, observer)
+        self._output_due = 0.0
 
     def start(self, runs: Iterable[ServiceRun]) -> list[ServiceRun]:
         """Starts services at the same time; those that now run, or wait at their gate."""
@@ -246,14 +248,22 @@ class Session:
         assert run.follower.stdout is not None
         return PipeSource(run.follower.stdout.fileno())
 
-    def _bound_output(self, runs: Iterable[ServiceRun]) -> None:
+    def _bound_output(self, runs: Sequence[ServiceRun]) -> None:
         """Keeps the files of output small; one whose ready line is still searched for waits while much is unread."""
+        now = self._clock.monotonic()
+        if now < self._output_due:
+            return
+        outputs = [run.launch.output for run in runs if run.output is not None]
+        self._door.files.prefetch((), statuses=outputs)
         for run in runs:
             if run.output is not None:
                 searches = run.watch is not None and run.readiness is None and not run.watch.found
                 source = run.watch.source if run.watch is not None and searches else None
                 unread = run.output.free(self._door.files, source.offset if isinstance(source, FileSource) else None)
                 self._freeze(run, frozen=unread > UNREAD_MAX)
+        self._door.files.forget()
+        # Of another machine a look takes long.
+        self._output_due = now + _OUTPUT_SHARE * (self._clock.monotonic() - now)
 
     def _freeze(self, run: ServiceRun, *, frozen: bool) -> None:
         if run.frozen is not frozen and run.cgroup:

@@ -60,10 +60,12 @@ class Stopper:
                 stopping += [Stop(run, self._clock.monotonic()) for run in batch]
                 todo = todo[len(batch) :]
             self._note_exits(runs)
+            self._observer.prefetch_members(stop.run.cgroup for stop in stopping)
             self._find_end_gates(stop.run for stop in stopping)
             seconds = fair.passed(len(stopping))
             self._note_signals(stopping)
             stopping = [stop for stop in stopping if self._is_stopping(stop, seconds)]
+            self._observer.forget()
             if stopping and not (todo and self._room(stop.asked for stop in stopping)):
                 # On an emulated CPU a look takes long, and the services need that CPU to end.
                 self._clock.sleep(max(_PAUSE, 2 * (self._clock.monotonic() - looked)))

@@ -29,9 +29,9 @@ _SYSTEMD_READS_IDS_LATE = 257
 #: Starts an engine: that of a machine that boots, or that waits for its state.
 Engine = Callable[..., GuestProcess]
 #: Seconds for each answer of the monitor, for the whole state, and until the agent of a resumed guest answers.
-_ANSWER_SECONDS = 20.0
-_STATE_SECONDS = 60.0
-_RESUME_SECONDS = 60.0
+_ANSWER_SECONDS = 60.0
+_STATE_SECONDS = 120.0
+_RESUME_SECONDS = 120.0
 _TURN_SECONDS = 0.005
 _PIPE_BYTES = 1 << 20
 _CONSOLE_LINES = 12

@@ -93,6 +93,11 @@ class Observer:
         """Reads attribute files, by cgroup and name, in one round trip where the machine is another one."""
         self._fs.prefetch(self.path(cgroup, attribute) for cgroup, attribute in places)
 
+    def prefetch_members(self, cgroups: Iterable[str]) -> None:
+        """As `prefetch`, of what `processes` and `exists` ask about cgroups without others in them."""
+        folders = [f"{self._mount}{cgroup}" for cgroup in cgroups if cgroup]
+        self._fs.prefetch((f"{folder}/cgroup.procs" for folder in folders), folders=folders, statuses=folders)
+
     def prefetch_processes(self, wanted: Iterable[tuple[int, Sequence[str]]]) -> None:
         """As `prefetch`, of files of processes, by number and names."""
         self._fs.prefetch(f"/proc/{pid}/{name}" for pid, names in wanted for name in names)

@@ -213,7 +213,7 @@ def runner_of(saved: Saved, journal: journals.Journal, host: Host, say: Callable
     wish = abort_file(folder, saved.rollout)
     return Runner(
         hands, journal, saved.stages, saved.baseline, config, watcher=watch, clock=LocalClock(),
-        hook=Hooks(config.hook, host.hooks, saved.rollout).run, say=say, stop=lambda: os.path.exists(wish),
+        hook=Hooks(config.hook, host.hooks, saved.rollout, host.door.host).run, say=say, stop=lambda: os.path.exists(wish),
     )  # fmt: skip
 
 

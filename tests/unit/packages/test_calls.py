@@ -103,5 +103,5 @@ def test_the_image_gets_the_dependencies_only_where_a_network_is_allowed(tmp_pat
     new = put(tmp_path, version="2", Depends="libevent (>= 2), redis | valkey", Pre_Depends="user-api")
     old = put(tmp_path, "old.deb", version="1", Depends="libold")
     made = config(tmp_path, f'{CONFIG}[target]\nnetwork = {network}\npackages = ["kept"]\n')
-    args = argparse.Namespace(inside=False, package=[new], previous=[old], inject=None)
+    args = argparse.Namespace(inside=False, package=[new], previous=[old], inject=None, service=[])
     assert package_run.prepare(args, made, "auto").config.target.packages == packages

@@ -154,6 +154,14 @@ def test_a_hook_gets_the_numbers_of_the_step_and_no_shell(saved):
     assert len(programs.ran) == 1
 
 
+@pytest.mark.parametrize("host", ["", "me@web1"])
+def test_a_hook_knows_which_host_is_changed(saved, host):
+    programs = Programs(done(0))
+    hooks = Hooks(Hook(before=("/bin/w", "{host}:{rollout}"), timeout=7.0), programs, "r1", host)
+    assert hooks.run("before", State(phase=Phase.CHANGING, stage=0, stages=2), saved.stages[0]) == ""
+    assert programs.ran == [(("/bin/w", f"{host}:r1"), 7.0)]
+
+
 @pytest.mark.parametrize("answer", [done(1), Missing(source="/bin/w", why=Why.ABSENT)])
 def test_a_hook_that_fails_says_why(answer):
     hooks = Hooks(Hook(back=("/bin/w", "{share}")), Programs(answer), "r1")

@@ -47,7 +47,7 @@ class RemoteFiles:
         known = self._known.pop(question, None)
         return known if known is not None else self._asker.ask([question])[0]
 
-    def prefetch(self, paths: Iterable[str]) -> None:
+    def prefetch(self, paths: Iterable[str], *, folders: Iterable[str] = (), statuses: Iterable[str] = ()) -> None:
         """As `MachineFs.prefetch`."""
         wanted = tuple(dict.fromkeys(paths))
         held = {number: path for path in wanted if (number := self._numbers.get(path)) is not None}
@@ -56,6 +56,8 @@ class RemoteFiles:
                                      lambda: [_lost(path) for path in held.values()])  # fmt: skip
             self._again.update(zip(held, found, strict=True))
         questions = [Question(kind=Kind.DATA, path=path) for path in wanted if path not in self._numbers]
+        questions += [Question(kind=Kind.FOLDERS, path=path) for path in dict.fromkeys(folders)]
+        questions += [Question(kind=Kind.STATUS, path=path) for path in dict.fromkeys(statuses)]
         self._known.update(zip(questions, self._asker.ask(questions), strict=True) if questions else ())
 
     def forget(self) -> None:

@@ -92,7 +92,8 @@ def test_each_line_is_one_ssh_with_its_words_apart(log, monkeypatch):
     monkeypatch.setenv("CI_JOB_TOKEN", "secret")
     monkeypatch.setenv("SSH_AUTH_SOCK", "/agent")
     lines = SshLines("me@web1", "", config="/my config")
-    for opened in (lines.shell(), lines.files(), lines.bridge(), lines.dial("127.0.0.1", 80)):
+    for make in (lines.shell, lines.files, lines.bridge, lambda: lines.dial("127.0.0.1", 80)):
+        opened = make()
         opened.allow(100)
         assert opened.receive(soon()) == b"out\n"
         opened.close()

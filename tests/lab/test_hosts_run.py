@@ -1,0 +1,185 @@
+"""`run --host` and `smoke --host` over a real sshd: one guest is the caller and the host, and all between them is ssh."""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cgroup_preflight.engines.guard import LOOK_SECONDS, SILENCE_SECONDS
+from cgroup_preflight.guest import image
+from cgroup_preflight.guest.recipe import recipe_for
+from cgroup_preflight.guest.session import Guest
+from cgroup_preflight.guest.spec import GuestSpec
+from tests.lab.configs import Call, Lab, Outcome, config, service
+from tests.lab.conftest import KINDS
+from tests.lab.test_smoke_example import assert_passed
+
+_PACKAGES = ("openssh-client", "openssh-server")
+#: By the names of hosts in the configuration of ssh: port and user. The second sshd has no SFTP; nobody listens at 2299.
+_HOSTS = {
+    "far": (2222, "root"), "far2": (2222, "root"), "nosftp": (2223, "root"), "sudo": (2222, "runner"),
+    "user": (2222, "tester"), "closed": (2299, "root"), "noisy": (2224, "root"),
+}  # fmt: skip
+_SSHD = "ListenAddress 127.0.0.1\nPermitRootLogin yes\nUsePAM yes\nMaxSessions 50\nPidFile none\n"
+_SFTP = "Subsystem sftp /usr/lib/openssh/sftp-server\n"
+_BANNER = "Banner /etc/issue\nForceCommand echo 'Welcome to this host!'; exec sh -c \"$SSH_ORIGINAL_COMMAND\"\n"
+_SETUP = """
+set -e
+mkdir -p /run/sshd /root/.ssh; chmod 700 /root/.ssh
+ssh-keygen -q -t ed25519 -N '' -f /root/.ssh/lab; ssh-keygen -A > /dev/null
+for u in root runner tester; do
+    h=$(getent passwd $u | cut -d: -f6); mkdir -p $h/.ssh; cp /root/.ssh/lab.pub $h/.ssh/authorized_keys
+    chown -R $u: $h/.ssh; chmod 700 $h $h/.ssh; usermod -p '*' $u
+done
+for n in 2222 2223 2224; do systemd-run -q --unit=lab-sshd$n /usr/sbin/sshd -D -p $n -f /etc/ssh/lab$n; done
+until ssh far true && ssh nosftp true; do sleep 0.2; done
+"""
+#: As a program of a pull request that gives itself more memory; and the honest one.
+_LIFTS = """#!/bin/sh
+mount -o remount,bind,rw /sys/fs/cgroup
+sleep 0.5
+echo max > /sys/fs/cgroup$(sed -n s/^0:://p /proc/self/cgroup)/memory.max
+exec sleep 60
+"""
+_STAYS = "#!/bin/sh\nexec sleep 60\n"
+#: What the end itself takes on a busy machine, seconds.
+_END = 60.0
+
+
+@pytest.fixture(scope="module")
+def lab(lab_inputs: dict[str, Path]) -> Iterator[Lab]:
+    """A guest with two sshds, whose root reaches itself and two users of it by ssh."""
+    spec: GuestSpec = replace(KINDS[0].spec, inputs=lab_inputs)
+    root = image.ensure(recipe_for(spec.distro, packages=_PACKAGES), image.cache_folder(os.environ))
+    with Guest(spec, root) as guest:
+        for number, more in ((2222, _SFTP), (2223, ""), (2224, _BANNER)):
+            guest.write_file(f"/etc/ssh/lab{number}", (_SSHD + more).encode())
+        hosts = "".join(f"Host {name}\n Port {port}\n User {user}\n" for name, (port, user) in _HOSTS.items())
+        common = " HostName 127.0.0.1\n IdentityFile /root/.ssh/lab\n StrictHostKeyChecking no\n UserKnownHostsFile /dev/null\n LogLevel ERROR\n"
+        guest.write_file("/root/.ssh/config", f"{hosts}Host *\n{common}".encode(), mode=0o600)
+        made = Lab(guest)
+        made.shell(_SETUP, timeout=120)
+        yield made
+
+
+def _of(outcome: Outcome, host: str) -> Outcome:
+    """The outcome without the name of the host, as of a run on the machine itself."""
+    mark = f"{host}: "
+    report: dict[str, Any] = {
+        **outcome.report,
+        "findings": [{**item, "subject": item["subject"].removeprefix(mark)} for item in outcome.report["findings"]],
+        "services": [{**item, "name": item["name"].removeprefix(mark)} for item in outcome.report["services"]],
+    }
+    return replace(outcome, report=report)
+
+
+def _bad(lab: Lab) -> str:
+    services = {
+        name: service(name, MemoryMax="64M", slice="api", smoke={"duration": "3s"}) for name in ("lifts", "stays")
+    }
+    return lab.write("far", config(services, {"api": {"MemoryMax": "128M"}}), {"lifts": _LIFTS, "stays": _STAYS})
+
+
+def test_the_example_passes_on_another_machine_and_nothing_is_left_there(lab: Lab, shop: Path) -> None:
+    outcome = lab.run("run", "--host", "far", "--inject=never", folder=shop)
+    (own,) = outcome.findings("CGP129")
+    assert (own["subject"], own["status"], own["evidence"]["host"]) == ("far", "pass", "far")
+    assert "over ssh" in own["message"]
+    assert all(item["evidence"]["host"] == "far" for item in outcome.report["findings"])
+    assert_passed(_of(outcome, "far"), engine="systemd", below="")
+
+
+def test_a_limit_that_does_not_hold_there_fails_and_its_honest_twin_passes(lab: Lab) -> None:
+    outcome = lab.run("smoke", "--host", "far", folder=_bad(lab))
+    assert (outcome.verdict, outcome.exit_status) == ("fail", 1)
+    assert outcome.finding("CGP501", "far: lifts")["status"] == "fail"
+    assert outcome.finding("CGP501", "far: stays")["status"] == "pass"
+
+
+def test_a_host_that_is_not_reached_is_unverified_next_to_one_that_is_judged(lab: Lab) -> None:
+    outcome = lab.run("smoke", "stays", "--host", "closed", "--host", "far2", folder=_bad(lab))
+    assert (outcome.verdict, outcome.exit_status) == ("unverified", 3)
+    own = {item["subject"]: item for item in outcome.findings("CGP129")}
+    assert {name: item["status"] for name, item in own.items()} == {"closed": "unverified", "far2": "pass"}
+    assert "Connection refused" in own["closed"]["message"]
+    assert [row["name"] for row in outcome.report["services"]] == ["far2: stays"]
+
+
+@pytest.mark.measured
+@pytest.mark.parametrize("host", ["nosftp", "sudo", "user", "noisy"])
+def test_the_example_passes_in_each_way_to_be_let_in(lab: Lab, shop: Path, host: str) -> None:
+    """Without an SFTP server, through sudo, with the manager of a user, and with a login that prints a greeting."""
+    if host == "user":
+        lab.guest.start_user_manager("tester")
+    outcome = lab.run("run", "--host", host, "--inject=never", folder=shop, timeout=600)
+    user = host == "user"
+    below = "/user.slice/user-1000.slice/user@1000.service" if user else ""
+    assert_passed(_of(outcome, host), engine="user" if user else "systemd", below=below)
+
+
+@pytest.mark.measured
+def test_a_full_disk_there_is_unverified(lab: Lab) -> None:
+    folder = _bad(lab)
+    for place in ("/run", "/var/tmp", "/tmp"):
+        lab.shell(f"mkdir -p /lab{place}; mount -t tmpfs -o size=64k none /lab{place}")
+    lab.shell("ln -sf /bin/false /usr/local/bin/mktemp")
+    try:
+        outcome = lab.run("smoke", "stays", "--host", "far", folder=folder)
+    finally:
+        lab.shell("rm /usr/local/bin/mktemp; umount /lab/run /lab/var/tmp /lab/tmp")
+    assert (outcome.verdict, outcome.exit_status) == ("unverified", 3)
+    assert "no folder with space" in outcome.findings("CGP129")[0]["message"]
+
+
+def _gone(lab: Lab, seconds: float) -> float:
+    """Seconds until nothing of the run is left; fails after `seconds`."""
+    began = time.monotonic()
+    while left := lab.leftovers():
+        assert time.monotonic() - began < seconds, left
+        time.sleep(0.5)
+    return time.monotonic() - began
+
+
+def _kill_tool(lab: Lab, call: Call) -> None:
+    lab.shell("pkill -9 -f '[m] cgroup_preflight smoke' || true")
+    lab.guest.wait(call.background, timeout=60)
+
+
+def _kill_ssh(lab: Lab, call: Call) -> None:
+    lab.shell("pkill -9 -x ssh || true")
+    outcome = lab.wait(call, leaves=True)
+    assert outcome.verdict == "unverified"
+    assert [item["code"] for item in outcome.report["findings"]] == ["CGP129"]
+
+
+@pytest.mark.measured
+def test_nothing_is_left_after_kill_9_of_the_tool_or_of_ssh_at_any_point(lab: Lab, say: Callable[..., None]) -> None:
+    folder, taken = _bad(lab), []
+    for number in range(30):
+        moment = 0.5 + number * 0.6
+        call = lab.spawn("smoke", "stays", "--host", "far", folder=folder)
+        time.sleep(moment)
+        there = len(lab.leftovers())
+        (_kill_ssh if number % 3 == 2 else _kill_tool)(lab, call)
+        seconds = _gone(lab, LOOK_SECONDS + _END)
+        taken.append((round(moment, 1), there, round(seconds, 1)))
+    say("seconds after the start, units, files and cgroups there, seconds until all were gone:", *taken)
+    assert max(there for _, there, _ in taken) >= 8
+
+
+@pytest.mark.measured
+def test_after_a_silence_the_host_ends_the_run_itself(lab: Lab, say: Callable[..., None]) -> None:
+    """As when a cable is pulled: both ends of the connection stand still, and no byte comes any more."""
+    call = lab.spawn("smoke", "stays", "--host", "far", folder=_bad(lab))
+    lab.until("ls -d /sys/fs/cgroup/cgpf*.slice/*/*.service >/dev/null 2>&1")
+    lab.shell("pkill -STOP -x ssh")
+    seconds = _gone(lab, SILENCE_SECONDS + 2 * LOOK_SECONDS + _END)
+    lab.shell("pkill -9 -x ssh")
+    outcome = lab.wait(call, leaves=True)
+    say(f"gone after {seconds:.0f} s of silence")
+    assert outcome.verdict == "unverified"
+    assert seconds > SILENCE_SECONDS / 2
