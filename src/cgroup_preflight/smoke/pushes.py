@@ -140,7 +140,7 @@ class Pushes:
             return int(text) if text.isdigit() else None
 
         def are_all() -> bool:
-            """Whether as many are there as have started, next to the payload itself and the process that starts them."""
+            """Whether the kernel counts as many as have started, next to the payload and the process that starts them."""
             count, started = alive(), said.number("started")
             return started > 0 and (count is None or count - 2 >= started)
 
