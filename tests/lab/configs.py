@@ -37,7 +37,8 @@ for uid in users:
 print(*(f"file {path}" for pattern in ("/run/cgpf*", "/run/user/*/cgpf*") for path in glob.glob(pattern)), sep="\n")
 folders = ("/run/systemd/*", "/run/user/*/systemd/*", "/etc/systemd/*", "/tmp", "/var/tmp")
 for pattern in [f"{folder}/{name}" for folder in folders for name in ("cgpf*", ".cgpf*", "cgroup-preflight*")]:
-    print(*(f"file {path}" for path in glob.glob(pattern)), sep="\n")
+    # The sockets of ssh are the caller's, and shared with his next command.
+    print(*(f"file {path}" for path in glob.glob(pattern) if not path.startswith("/tmp/cgpf-ssh-")), sep="\n")
 for folder, names, _ in os.walk("/sys/fs/cgroup"):
     print(*(f"cgroup {folder}/{name}" for name in names if name.startswith("cgpf")), sep="\n")
 inputs = ("/run/preflight/in/fixtures/", "/run/preflight/in/shop/dist/", "/var/tmp/lab/")

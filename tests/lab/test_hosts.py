@@ -223,7 +223,7 @@ def test_ten_hosts_at_once(caller: Caller, say: Callable[..., None]) -> None:
     say("ten hosts", round(time.monotonic() - began, 1), "s")
     own = _own(report)
     assert list(own) == names
-    assert {item["status"] for item in own.values()} == {"pass"}
+    assert not [item["message"] for item in own.values() if item["status"] != "pass"]
     assert status == 0
 
 

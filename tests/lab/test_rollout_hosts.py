@@ -237,6 +237,7 @@ def test_two_machines_cannot_change_one_host_at_once(ssh: tuple[Guest, Path], ca
         process.communicate(timeout=60)
         assert process.returncode == 1
     assert host.is_old()
-    assert "abort" in str(caller.records("root-host"))
+    # On a busy machine the judge can be faster than the abort.
+    assert caller.records("root-host")[-1]["kind"] == "restored"
     assert reason(host) == "", "no journal is on the host"
     host.clear()

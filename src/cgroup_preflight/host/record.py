@@ -7,7 +7,7 @@ user and host names are replaced (`host.redact`).
 import errno
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
 from cgroup_preflight.core.reading import Known, Reading
@@ -39,6 +39,9 @@ class RecordingFs:
         reading = self._fs.pieces(path, keep, separator)
         self.answers[f"pieces {path}"] = {**_entry(reading), "keep": list(keep)}
         return reading
+
+    def prefetch(self, paths: Iterable[str]) -> None:
+        """As `MachineFs.prefetch`: what is read ahead would be recorded, too, so nothing is."""
 
     def link(self, path: str) -> Reading[str]:
         """As `HostFs.link`."""

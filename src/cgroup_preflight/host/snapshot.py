@@ -6,7 +6,7 @@ On replay "not recorded" differs from "absent", and what was kept in part is not
 import errno
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar, cast
 
 from cgroup_preflight.core.errors import UsageError
@@ -55,6 +55,9 @@ class SnapshotFs:
             return Missing(source=path, why=Why.NOT_RECORDED, detail="recorded in part")
         wanted = tuple(piece for piece in reading.value if any(word in piece for word in keep))
         return Known(value=wanted, source=reading.source)
+
+    def prefetch(self, paths: Iterable[str]) -> None:
+        """As `MachineFs.prefetch`: a recording is read already."""
 
     def link(self, path: str) -> Reading[str]:
         """The recorded target."""

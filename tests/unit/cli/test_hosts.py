@@ -105,7 +105,7 @@ def test_ssh_is_called_without_questions_and_with_the_name_apart(tmp_path, ssh):
     for call in calls:
         assert "-F my config -T " in call
         assert "-o BatchMode=yes" in call
-        assert "-o ServerAliveInterval=5" in call
+        assert "-o ServerAliveInterval=10" in call
         assert call.partition(" -- ")[2] in ("me@web1 sh", "me@web1 sftp")
 
 

@@ -1,7 +1,9 @@
 """`[policy]`, its exceptions and the comments that ignore a line: what is read, and each mistake with its line."""
 
 import json
+import re
 import tomllib
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -165,3 +167,13 @@ def test_the_schema_refuses_what_the_loader_refuses():
     ):  # fmt: skip
         assert not VALIDATOR.is_valid(json.loads(json.dumps(tomllib.loads(START + text)))), text
         assert mistakes(text)
+
+
+def test_the_page_shows_what_is_read():
+    page = (Path(__file__).parents[3] / "docs" / "policy.md").read_text("utf-8")
+    table, lines = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    found = rules(f"[services.worker]\nbinary = 'x'\n{table}")
+    assert ({"CGP514"}, {"CGP505"}) == (found.fail_on, found.warn_on)
+    assert [(item.code, item.subject, item.until) for item in found.ignores] == [("CGP506", "worker", "2027-06-30")]
+    first, second = rules(lines.replace("[services.worker]\n", "[services.worker]\nbinary = 'x'\n")).ignores
+    assert (first.code, first.line, second.code, second.line) == ("CGP515", 6, "CGP514", 7)

@@ -10,6 +10,8 @@ from cgroup_preflight.core.reading import Known, Missing
 from cgroup_preflight.host.cgroup import Observer, levels
 from cgroup_preflight.host.fs import LiveFs
 from cgroup_preflight.host.procfs import parse_stat
+from cgroup_preflight.host.record import RecordingFs
+from cgroup_preflight.host.snapshot import SnapshotFs
 from cgroup_preflight.plan.expect import expectations
 from cgroup_preflight.smoke.limits import read_limits
 from tests.unit.core.making import settings_of
@@ -243,3 +245,14 @@ def test_a_command_line_is_printable_and_short(proc, tmp_path):
     assert seen.command(10).startswith("/srv/web --x=?[31m? yyy")
     assert len(seen.command(10)) == 120
     assert seen.command(11) == "bare"
+
+
+def test_a_recording_is_observed_as_a_host_is(tmp_path):
+    """Nothing is read ahead of it, and nothing that is not asked gets into it."""
+    (tmp_path / "memory.max").write_text("max\n")
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "memory.max").write_text("4096\n")
+    fs = RecordingFs(LiveFs())
+    found = Observer(fs, str(tmp_path)).effective("/a")
+    assert (found.memory_bytes, found.memory_at, found.tasks) == (4096, "/a", None)
+    assert Observer(SnapshotFs(fs.answers), str(tmp_path)).effective("/a") == found

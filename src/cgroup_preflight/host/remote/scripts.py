@@ -12,6 +12,8 @@ _SECONDS = 60.0
 _PLACES = '$([ "$(id -u)" = 0 ] && echo /run || echo "$XDG_RUNTIME_DIR") /var/tmp /tmp'
 #: What must be free there, in KiB (POSIX df: name, blocks, used, available).
 _FREE = 128 << 10
+#: Removes a folder when a process has ended. A program of its own: a part of the shell would keep descriptors of it.
+_CLEANER = 'trap "" HUP; while [ -d "$0" ] && kill -0 "$1"; do sleep 2; done; rm -rf -- "$0"'
 
 
 def write_all(folder: str, contents: Mapping[str, bytes], word: str) -> Iterator[Script]:
@@ -32,7 +34,11 @@ def write_all(folder: str, contents: Mapping[str, bytes], word: str) -> Iterator
 
 
 def private_folder(prefix: str) -> Script:
-    """Prints the path of a new folder for this user alone, where programs may be executed and there is some space."""
+    """Prints the path of a new folder for this user alone, where programs may be executed and there is some space.
+
+    A process removes it when the shell has ended, as after a lost connection: whoever uses it may be gone before it has
+    arranged anything else.
+    """
     name = quoted((prefix,))
     text = f"""
 for d in {_PLACES}; do
@@ -43,7 +49,8 @@ for d in {_PLACES}; do
     printf '#!/bin/sh\\n' > "$p/try" && chmod 700 "$p/try" && "$p/try" && rm -f -- "$p/try" && echo "$p" && break
     rm -rf -- "$p"
 done 2>/dev/null
-[ -n "$p" ] && [ -d "$p" ] || {{ echo 'no folder with space in which programs may be executed' >&2; false; }}"""
+[ -n "$p" ] && [ -d "$p" ] || {{ echo 'no folder with space in which programs may be executed' >&2; exit 1; }}
+sh -c {quoted((_CLEANER,))} "$p" $$ </dev/null >/dev/null 2>&1 3>&- &"""
     return Script(text=text, seconds=_SECONDS)
 
 

@@ -24,9 +24,9 @@ from cgroup_preflight.host.remote.shell import quoted
 
 #: A user and a name as ssh takes them: never an option, and nothing that a shell would read.
 _NAME = re.compile(r"(?:[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}@)?[A-Za-z0-9_:][A-Za-z0-9_.:%-]{0,254}")
-_CONNECT_SECONDS, _PERSIST_SECONDS, _PAUSE = 15, 60, 0.005
+_CONNECT_SECONDS, _PERSIST_SECONDS, _PAUSE = 30, 60, 0.005
 _OPTIONS = (
-    "BatchMode=yes", f"ConnectTimeout={_CONNECT_SECONDS}", "ServerAliveInterval=5", "ServerAliveCountMax=3",
+    "BatchMode=yes", f"ConnectTimeout={_CONNECT_SECONDS}", "ServerAliveInterval=10", "ServerAliveCountMax=3",
     "LogLevel=ERROR", "RequestTTY=no", "ForwardAgent=no", "ForwardX11=no", "ClearAllForwardings=yes",
     "PermitLocalCommand=no", "RemoteCommand=none", "EscapeChar=none", "KbdInteractiveAuthentication=no",
 )  # fmt: skip

@@ -3,6 +3,7 @@
 import os
 import stat
 import subprocess
+import time
 
 import pytest
 
@@ -68,6 +69,18 @@ def test_a_private_folder_can_execute_programs_and_goes_by_its_prefix(door, monk
     finally:
         door.files.remove_private("cgpftest01-")
     assert not os.path.exists(other)
+
+
+def test_a_private_folder_goes_with_the_connection(machine):  # noqa: F811
+    """As after `kill -9` of this tool, before it has arranged anything else."""
+    door, asker = machine  # noqa: F811
+    folder = door.files.private_folder(PREFIX)
+    assert os.path.isdir(folder)
+    asker.close()
+    until = time.monotonic() + 30
+    while os.path.exists(folder):
+        assert time.monotonic() < until
+        time.sleep(0.1)
 
 
 def test_small_questions_are_answered_as_on_this_machine(door, tmp_path):  # noqa: F811
