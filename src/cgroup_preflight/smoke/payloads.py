@@ -32,7 +32,7 @@ else:
 AT_ONCE = 8
 _SHELL, _SCRIPT = "/bin/sh", "payload.sh"
 #: A file system in memory of a guest. Elsewhere it is also for other programs, which a full one would harm.
-_STORES = "/dev/shm"  # noqa: S108 - its names are made up for the run
+STORES = "/dev/shm"  # noqa: S108 - its names are made up for the run
 #: On another machine nothing keeps the FIFO open between two lines, so the payload does: its input never comes to an end.
 _KEEPS_INPUT = 'exec <>"$0"; exec "$@"'
 
@@ -213,7 +213,7 @@ class MovedPayloads:
         free = next((name for name in self._begun if name not in self._names.values()), None)
         self._names[item.unit] = free or item.unit
         if free is None:
-            files = (f"{_STORES}/{item.unit}", self._lines.open(item.unit), self._lines.file(item.unit, "out"))
+            files = (f"{STORES}/{item.unit}", self._lines.open(item.unit), self._lines.file(item.unit, "out"))
             self._begun[item.unit] = self._programs.start((*self._lines.command(item.unit), *files))
 
     def _put(self, item: ProbeUnit, cgroup: str) -> None:
