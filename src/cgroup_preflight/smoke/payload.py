@@ -79,8 +79,8 @@ first() { echo 1000 >/proc/self/oom_score_adj; }
 # Memory in a file in memory, which is charged as any other: the kernel allocates it without a page table entry for each
 # page. Without such a file, or where it is full, memory of a process. $2 is what the process does first.
 fill() {
-  exec 8>&-
-  trap 'kill -9 $!; exit' TERM
+  ends
+  trap 'kill -9 $!; wait; exit' TERM
   ($2; exec fallocate -l "$1" /proc/self/fd/6) &
   wait $!
   ended=$?
@@ -90,22 +90,27 @@ fill() {
   elif [ $ended -gt 128 ]; then
     echo "{'ended': $ended}"
   else
-    own "$1" "$2"
+    hold "$1" "$2"
   fi
 }
 
+# Both ends of the gate, opened while nothing can make that wait.
+ends() { exec 5<"$gate" 4>"$gate" 8>&-; }
+
 # Memory as programs have it, with a page table: the buffer of a dd, which cannot write it to the gate as long as nobody
 # reads. One byte can be read as soon as the buffer is full.
-own() {
-  exec 8>&-
-  trap 'kill -9 $reader $!; exit' TERM
-  (exec dd bs=1 count=1 <"$gate" >/dev/null) &
+hold() {
+  trap 'kill -9 $reader $!; wait; exit' TERM
+  (exec dd bs=1 count=1 <&5 >/dev/null 5<&- 4>&-) &
   reader=$!
-  ($2; exec dd if=/dev/zero bs="$1" count=1 iflag=fullblock >"$gate") &
+  ($2; exec dd if=/dev/zero bs="$1" count=1 iflag=fullblock >&4 5<&- 4>&-) &
+  exec 5<&- 4>&-
   wait $reader && echo "{'full': $1}"
   reader=
   wait $!
 }
+
+own() { ends; hold "$1" "$2"; }
 
 # Starts one of these next to this process. A fork that is refused ends a shell, but not within `command eval`.
 begin() { command eval '"$@" & started="$started $!"'; }
