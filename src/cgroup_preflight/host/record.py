@@ -40,7 +40,7 @@ class RecordingFs:
         self.answers[f"pieces {path}"] = {**_entry(reading), "keep": list(keep)}
         return reading
 
-    def prefetch(self, paths: Iterable[str]) -> None:
+    def prefetch(self, paths: Iterable[str], *, folders: Iterable[str] = (), statuses: Iterable[str] = ()) -> None:
         """As `MachineFs.prefetch`: what is read ahead would be recorded, too, so nothing is."""
 
     def link(self, path: str) -> Reading[str]:

@@ -56,7 +56,7 @@ class SnapshotFs:
         wanted = tuple(piece for piece in reading.value if any(word in piece for word in keep))
         return Known(value=wanted, source=reading.source)
 
-    def prefetch(self, paths: Iterable[str]) -> None:
+    def prefetch(self, paths: Iterable[str], *, folders: Iterable[str] = (), statuses: Iterable[str] = ()) -> None:
         """As `MachineFs.prefetch`: a recording is read already."""
 
     def link(self, path: str) -> Reading[str]:

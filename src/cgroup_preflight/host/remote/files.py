@@ -1,7 +1,6 @@
 """The files of a machine at the other end, as `host.door.Files`."""
 
 import os
-import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -219,7 +218,7 @@ class RemoteFiles:
 
     def write(self, path: str, data: bytes, mode: int = 0o644) -> None:
         """As `Files.write`."""
-        temporary = f"{os.path.dirname(path)}/.cgroup-preflight-{secrets.token_hex(8)}"
+        temporary = f"{os.path.dirname(path)}/.cgroup-preflight-{os.urandom(8).hex()}"
         job = jobs.write(path, data, mode, temporary)
         _require(path, self._asker.job(job, lambda: self._write_by_shell(path, data, mode, temporary)))
 
@@ -263,7 +262,7 @@ class RemoteFiles:
 
     def write_all(self, folder: str, contents: Mapping[str, bytes]) -> None:
         """As `Files.write_all`, in one round trip."""
-        outputs = self._asker.scripts(tuple(scripts.write_all(folder, contents, secrets.token_hex(8))))
+        outputs = self._asker.scripts(tuple(scripts.write_all(folder, contents, os.urandom(8).hex())))
         # The time of a folder that belongs to somebody else stays.
         _require(folder, _first_failure(outputs[:-1]))
 

@@ -5,7 +5,7 @@ frames consist of: no other user of the machine can know it, and what the login 
 skipped. Every command has a limit of time at the other end, too, so that none stays when the line is lost.
 """
 
-import secrets
+import os
 import shlex
 import time
 from collections.abc import Sequence
@@ -72,7 +72,7 @@ class Shell:
 
     def post(self, scripts: Sequence[Script]) -> "Posted":
         """Sends scripts, whose outputs `collect` returns later; meanwhile, something else can be asked elsewhere."""
-        word = secrets.token_hex(16)
+        word = os.urandom(16).hex()
         text = [] if self._begun else [_PROLOGUE]
         text.append(_said(word, "begin"))
         for script in scripts:
