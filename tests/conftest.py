@@ -1,6 +1,7 @@
 """What every test of this repository shares."""
 
 import os
+import signal
 
 from hypothesis import HealthCheck, settings
 
@@ -11,3 +12,9 @@ settings.register_profile(
 #: For a search by hand: HYPOTHESIS_PROFILE=deep pytest tests/unit
 settings.register_profile("deep", settings.get_profile("fast"), max_examples=3000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
+
+
+def pytest_configure() -> None:
+    """A shell ignores SIGINT for what it starts in the background, and programs inherit that: Ctrl-C could not be tried."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -103,7 +103,7 @@ def _web(folder):
 
 def test_every_way_to_include_it_makes_the_same_job(gitlab_ci_local, project, tmp_path):
     """local, remote, another project, and a component: what the client makes of them is one and the same."""
-    tool = tmp_path / "remotes" / "group" / "cgroup-preflight.git"
+    tool = tmp_path / "remotes" / "org" / "cgroup-preflight.git"
     tool.mkdir(parents=True)
     (tool / ".gitlab-ci-template.yml").write_text(TEMPLATE)
     commit(tool, tag="v1")

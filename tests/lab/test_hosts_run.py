@@ -151,11 +151,13 @@ def _kill_tool(lab: Lab, call: Call) -> None:
     lab.guest.wait(call.background, timeout=60)
 
 
-def _kill_ssh(lab: Lab, call: Call) -> None:
+def _kill_ssh(lab: Lab, call: Call) -> str:
+    """The verdict of the run."""
     lab.shell("pkill -9 -x ssh || true")
     outcome = lab.wait(call, leaves=True)
-    assert outcome.verdict == "unverified"
-    assert [item["code"] for item in outcome.report["findings"]] == ["CGP129"]
+    if outcome.verdict == "unverified":
+        assert [item["code"] for item in outcome.report["findings"]] == ["CGP129"]
+    return outcome.verdict
 
 
 @pytest.mark.measured
@@ -166,7 +168,12 @@ def test_nothing_is_left_after_kill_9_of_the_tool_or_of_ssh_at_any_point(lab: La
         call = lab.spawn("smoke", "stays", "--host", "far", folder=folder)
         time.sleep(moment)
         there = len(lab.leftovers())
-        (_kill_ssh if number % 3 == 2 else _kill_tool)(lab, call)
+        if number % 3 != 2:
+            _kill_tool(lab, call)
+        else:
+            verdict = _kill_ssh(lab, call)
+            # On a quiet machine the last runs are over by then, and nothing of them is there.
+            assert verdict == "unverified" or not there
         seconds = _gone(lab, LOOK_SECONDS + _END)
         taken.append((round(moment, 1), there, round(seconds, 1)))
     say("seconds after the start, units, files and cgroups there, seconds until all were gone:", *taken)

@@ -9,9 +9,9 @@ import itertools
 from collections.abc import Iterable, Mapping
 
 from cgroup_preflight.config.model import Setting
-from cgroup_preflight.config.rules import ORDER, PIDS_MAX, TINY, TINY_LIMITS
+from cgroup_preflight.config.rules import ORDER, TINY, TINY_LIMITS
 from cgroup_preflight.core.codes import ABOVE_SLICE, BEYOND_KERNEL, CONCURRENCY, PERCENT_LIMIT, WEIGHT_ALONE, Code
-from cgroup_preflight.core.quantities import INFINITY, Permyriad, Size, format_bytes, format_cpus
+from cgroup_preflight.core.quantities import INFINITY, PIDS_MAX, Permyriad, Size, format_bytes, format_cpus
 from cgroup_preflight.core.report import Finding, Remedy, Status
 from cgroup_preflight.plan.expect import HostNumbers, memory_bytes, quota_usec, tasks
 from cgroup_preflight.plan.model import Plan, ServicePlan, SlicePlan

@@ -58,7 +58,7 @@ def main(words: list[str]) -> int:
     args = arguments().parse_args(words)
     wanted = options.outputs(args.format, args.output, quiet=args.quiet)
     if args.root and args.host:
-        raise UsageError("a recording is not a host that can be asked", where="--root",
+        raise UsageError("--root judges a recording, and --host a running host", where="--root",
                          remedy=Remedy(title="leave out --root or --host"))  # fmt: skip
     if args.units and args.root:
         raise UsageError("systemd cannot be queried in a recording", where="--units",

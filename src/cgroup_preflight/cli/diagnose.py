@@ -127,7 +127,7 @@ def _checked(args: argparse.Namespace) -> "tuple[TraceWord, ...]":
         raise UsageError("it shows a table, and writes no file and reads no trace", where="--watch",
                          remedy=Remedy(title="run diagnose again without --watch"))  # fmt: skip
     if args.host and (args.trace or args.record or args.html or args.watch):
-        raise UsageError("other hosts are measured and judged, without a trace, a table or a file", where="--host",
+        raise UsageError("with --host, diagnose has no trace, no live table, and writes no recording or page", where="--host",
                          remedy=Remedy(title="run diagnose on the host itself for these"))  # fmt: skip
     if not args.trace:
         return ()

@@ -1,5 +1,6 @@
 """Commands that ask other hosts over ssh: several at the same time, each with its own outcome."""
 
+import contextlib
 import queue
 import threading
 import time
@@ -86,10 +87,18 @@ def each(hosts: Sequence[Remote], work: Callable[[Remote], object]) -> list[Outc
                 raise outcome
             found[place] = outcome
     except BaseException:
+        # A thread whose host ends now must not begin with another one.
+        _empty(todo)
         for host in hosts:
             host.lines.abandon()
         raise
     return [found[place] for place in range(len(hosts))]
+
+
+def _empty(todo: "queue.Queue[int]") -> None:
+    with contextlib.suppress(queue.Empty):
+        while True:
+            todo.get_nowait()
 
 
 def _outcome(host: Remote, work: Callable[[Remote], object]) -> Outcome:

@@ -20,7 +20,7 @@ def print_hosts(args: argparse.Namespace, depth: int) -> ExitStatus:
     Raises UsageError.
     """
     if not args.once:
-        raise UsageError("other hosts are read once, not served", where="--host",
+        raise UsageError("with --host, the exporter reads once and serves nothing", where="--host",
                          remedy=Remedy(title="add --once, or run the exporter on each host"))  # fmt: skip
 
     def page(host: hosts.Remote) -> bytes:
@@ -49,7 +49,8 @@ def joined(pages: Iterable[tuple[str, bytes]]) -> bytes:
     samples: dict[bytes, list[bytes]] = {}
     for host, page in pages:
         family = b""
-        for line in page.splitlines(keepends=True):
+        # Not splitlines(), which also splits at a carriage return: the name of a cgroup can have one.
+        for line in (each + b"\n" for each in page.removesuffix(b"\n").split(b"\n")):
             if line.startswith(b"# HELP "):
                 family = line.split(b" ", 3)[2]
                 heads.setdefault(family, b"")

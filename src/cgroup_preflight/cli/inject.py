@@ -27,6 +27,7 @@ from cgroup_preflight.core.records import replace
 from cgroup_preflight.core.report import NO_PASS, Finding, Remedy, Report, Status
 from cgroup_preflight.core.verdict import exit_status_of
 from cgroup_preflight.report.escape import plain
+from cgroup_preflight.report.views import excuse
 from cgroup_preflight.report.wrap import wrap
 
 _ABOUT = """\
@@ -183,8 +184,15 @@ def _say(report: Report, wanted: options.Rendering, *, verbose: bool) -> None:
     for item in report.findings:
         if wanted.quiet and item.status not in NO_PASS:
             continue
-        if item.code == codes.ARTIFACT.code or item.status not in (Status.PASS, Status.SKIP) or verbose:
-            lines.append(f"{item.status.value:<10} {item.code} {plain(item.subject)}: {plain(item.message)}")
+        if (
+            item.code == codes.ARTIFACT.code
+            or item.status not in (Status.PASS, Status.SKIP)
+            or item.is_waived
+            or verbose
+        ):
+            word = "ignored" if item.is_waived else item.status.value
+            why = f" ({plain(excuse(item))})" if excuse(item) else ""
+            lines.append(f"{word:<10} {item.code} {plain(item.subject)}: {plain(item.message)}{why}")
             lines += [plain(line) for line in str(item.evidence.get("diff", "")).splitlines()]
         if item.status not in (Status.PASS, Status.SKIP):
             lines += [f"    do:   {plain(remedy.title)}" for remedy in item.remedies]

@@ -110,7 +110,7 @@ def main(words: list[str]) -> int:
     if args.action == "journal":
         return _journal(args)
     if args.host and args.action == "plan" and args.snapshot:
-        raise UsageError("a recording is not a host that can be asked", where="--snapshot",
+        raise UsageError("--snapshot reads recordings, and --host running hosts", where="--snapshot",
                          remedy=Remedy(title="leave out --snapshot or --host"))  # fmt: skip
     started = common.start()
     wanted = options.outputs(args.format, args.output, quiet=args.quiet)

@@ -72,7 +72,7 @@ class Far:
 def on_hosts(args: argparse.Namespace, act: Callable[[argparse.Namespace, Place], _Done]) -> _Done:
     """What an action found on all hosts of `--host`, several at a time. Raises UsageError."""
     if not getattr(args, "yes", True):
-        raise UsageError("nobody is asked", where=f"rollout {args.action}", remedy=Remedy(
+        raise UsageError("with --host it needs --yes", where=f"rollout {args.action}", remedy=Remedy(
             title="read the plan with `rollout plan --host NAME`, then add --yes"))  # fmt: skip
     asked = hosts.remotes(args.host, args.ssh_config)
 

@@ -20,7 +20,7 @@ from cgroup_preflight.config.binaries import require_binaries
 from cgroup_preflight.config.certificates import require_certificates
 from cgroup_preflight.config.model import Config
 from cgroup_preflight.core.errors import UsageError
-from cgroup_preflight.core.policy import Rules
+from cgroup_preflight.core.policy import Rules, apply
 from cgroup_preflight.core.report import Finding, HostSummary, Remedy, ServiceResult, Verdict
 from cgroup_preflight.core.verdict import exit_status_of, verdict_of
 from cgroup_preflight.engines.choice import GUEST
@@ -99,7 +99,8 @@ def main(words: list[str]) -> int:
     if packed and not args.inside:
         findings += package_run.notes(packed, whole, plan, tested=host is not None)
     if not args.inside and not packed:
-        verdict = verdict_of(policy.judged(findings, rules, services))
+        # The verdict of the report, so far: an old exception can fail it, too.
+        verdict = verdict_of(policy.judged(findings, rules, services, whole=not names))
         findings += _artifacts(config, plan, programs, verdict, inject, progress)
         findings += left_out(config, names)
     if not args.inside:
@@ -122,7 +123,8 @@ def _on_hosts(
     programs = {} if inject == "never" else _programs(config)
     tested = test_hosts(args, config, rules, names, "run", progress)
     more = _artifacts(config, common.plan_of(config), programs, verdict_of(tested.findings), inject, progress)
-    return deliver(started, args, config, tested, (*more, *left_out(config, names)), progress)
+    # What each host showed was judged before; what is about no host must be, too.
+    return deliver(started, args, config, tested, apply((*more, *left_out(config, names)), rules), progress)
 
 
 def _tested(

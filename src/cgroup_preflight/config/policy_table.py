@@ -47,7 +47,7 @@ def read_rules(raw: object, text: str, mistakes: Mistakes) -> Rules:
 
 
 def _entries(entries: object, mistakes: Mistakes) -> Iterator[Ignore]:
-    if not isinstance(entries, list):
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         mistakes.add(codes.WRONG_TYPE, _PATH, "ignore is not a list of tables",
                      "write [[policy.ignore]] with two brackets on each side, and its keys below it")  # fmt: skip
         return
@@ -70,7 +70,7 @@ def _comments(text: str, mistakes: Mistakes) -> Iterator[Ignore]:
             except QuantityError as error:
                 mistakes.findings.append(codes.BAD_VALUE.finding(
                     Status.FAIL, "comment", f"the comment that ignores a finding: {error}"[: REASON_MAX],
-                    Remedy(title=f"write {_MARK} ignore CODE reason: {error.hint}"), location=location,
+                    Remedy(title=f"write # {_MARK} ignore CODE REASON, with {error.hint}"), location=location,
                 ))  # fmt: skip
 
 

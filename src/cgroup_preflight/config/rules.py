@@ -7,7 +7,7 @@ from cgroup_preflight.config.model import WITH_PORT, Config, ReadyKind, Service,
 from cgroup_preflight.config.places import spells_outside
 from cgroup_preflight.config.tables import Mistakes, nearest
 from cgroup_preflight.core import codes
-from cgroup_preflight.core.quantities import Permyriad, Size, format_bytes
+from cgroup_preflight.core.quantities import PIDS_MAX, Permyriad, Size, format_bytes
 from cgroup_preflight.core.unit_values import TELLING
 
 #: Below this an out-of-memory loop can block a user manager for good (systemd/systemd#40208); bytes.
@@ -24,8 +24,6 @@ _PORTS = {"http": 80, "https": 443}
 _SAME = dict.fromkeys(("127.0.0.1", "::1"), "localhost")
 #: Limits of memory, those of the boot, too: a small one can block the service manager.
 TINY_LIMITS = ("MemoryMax", "MemoryHigh", "StartupMemoryMax", "StartupMemoryHigh")
-#: The most tasks of a cgroup on 64-bit kernels (include/linux/threads.h, PID_MAX_LIMIT); a larger pids.max is refused.
-PIDS_MAX = 1 << 22
 #: Bytes from which on a memory limit is none: the kernel counts pages in a long (mm/page_counter.c, PAGE_COUNTER_MAX).
 UNCOUNTED = ((1 << 63) - 1) // PAGE * PAGE
 _PERIOD_RANGE = range(1_000, 1_000_001)

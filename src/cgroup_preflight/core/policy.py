@@ -20,6 +20,7 @@ _FIRM = frozenset(
     for item in (
         codes.BINARY_FORMAT, codes.SMOKE, codes.LIMITS_IN_FORCE, codes.PROCESS_PLACE, codes.SERVICE_RUN,
         codes.SERVICE_START, codes.LIMIT_ENFORCED, codes.GUEST, codes.POLICY, codes.START_SETTINGS,
+        codes.PACKAGE_INSTALL, codes.PACKAGE_START, codes.PACKAGE_UPGRADE,
     )
 )  # fmt: skip
 #: The codes that a policy can name: what `check`, `validate`, `smoke`, `run` and `inject` find.
@@ -138,15 +139,15 @@ def notes(findings: Iterable[Finding], rules: Rules, *, whole: bool) -> tuple[Fi
 
 
 def not_run(findings: Iterable[Finding]) -> tuple[Finding, ...]:
-    """What keeps a report without any service from being a pass by an ignore; `findings` are those after the policy."""
+    """What keeps a report without any service from being a pass by a policy; `findings` are those after the policy."""
     items = tuple(findings)
-    kept = [item for item in items if item.is_waived and item.policy is not None and item.policy.was is Status.FAIL]
+    kept = [item for item in items if item.policy is not None and item.policy.was is Status.FAIL]
     if not kept or any(item.code == codes.SMOKE.code and item.status is Status.UNVERIFIED for item in items):
         return ()
     names = ", ".join(dict.fromkeys(item.code for item in kept))
     return (
         codes.SMOKE.finding(
-            Status.UNVERIFIED, "services", f"no service was run, and the policy ignores what failed ({names})", _TEST
+            Status.UNVERIFIED, "services", f"no service was run, and the policy accepts what failed ({names})", _TEST
         ),
     )
 

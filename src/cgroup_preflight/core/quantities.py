@@ -10,6 +10,9 @@ import re
 
 from cgroup_preflight.core.records import dataclass
 
+#: The most tasks of a cgroup on 64-bit kernels (include/linux/threads.h, PID_MAX_LIMIT); a larger pids.max is refused.
+PIDS_MAX = 1 << 22
+
 
 class QuantityError(ValueError):
     """A value systemd would ignore or refuse; `hint` is the spelling or range that works."""
@@ -232,6 +235,8 @@ def parse_tasks(text: str) -> int | Permyriad | Infinity:
         return int(text)
     allowed = _count_hint(text, "a whole number above 0, a percentage, or infinity")
     hint = "infinity" if text in ("max", "-1") else allowed
+    if hint.isdigit() and int(hint) > PIDS_MAX:
+        hint = f"a whole number from 1 to {PIDS_MAX}"
     raise QuantityError(f"{text!r} is not a number of tasks", hint)
 
 

@@ -2,7 +2,8 @@
 
 The unit looks every few seconds whether the process that stands for this tool still runs, and whether the tool has given
 a sign: a line in a file, which it writes while it waits. If not, it does what the end of the run does: stops every unit,
-removes the unit files and the private folder. What is on the host after a lost connection is so gone after
+removes the unit files and the private folder. First of all it removes the file of the signs, so that the tool, if it only
+was slow, knows from its next sign that this run proves nothing. What is on the host after a lost connection is so gone after
 `SILENCE_SECONDS` and the time that the end takes; after the end of the process at once.
 """
 
@@ -17,11 +18,10 @@ from cgroup_preflight.engines.answers import first_line
 from cgroup_preflight.engines.base import Launch
 from cgroup_preflight.engines.command_lines import systemd_run
 from cgroup_preflight.engines.run_scope import Guarded, start_time
+from cgroup_preflight.host.delegating import DelegatingClock, DelegatingProcesses
 from cgroup_preflight.host.door import Clock, Processes
 
 if TYPE_CHECKING:
-    import signal
-
     from cgroup_preflight.engines.choice import EngineChoice
     from cgroup_preflight.host.door import Door
 
@@ -55,6 +55,7 @@ while runs && read -r sign allowed < "$folder/alive" && [ "$lived" -lt "$life" ]
     sleep LOOK
     lived=$((lived + LOOK))
 done
+rm -f -- "$folder/alive"
 tries=0
 while [ "$tries" -lt 150 ] && systemctl $manager list-units --plain --no-legend "$scope-*.service" | grep -q .; do
     ctl stop --no-block "$scope-*.service"
@@ -133,53 +134,25 @@ class Guard:
         return f"{self._signs:08d} {seconds:06d}\n".encode()
 
 
-class SigningClock(Clock):
+class SigningClock(DelegatingClock):
     """A clock that gives the guard its signs while somebody waits."""
 
     def __init__(self, guard: Guard, clock: Clock) -> None:
-        self._guard, self._clock = guard, clock
-
-    def monotonic(self) -> float:
-        return self._clock.monotonic()
-
-    def uptime(self) -> float:
-        return self._clock.uptime()
-
-    def wall(self) -> float:
-        return self._clock.wall()
-
-    def own_cpu(self) -> float:
-        return self._clock.own_cpu()
+        super().__init__(clock)
+        self._guard = guard
 
     def sleep(self, seconds: float) -> None:
         self._guard.sign_if_due()
-        self._clock.sleep(seconds)
+        super().sleep(seconds)
 
 
-class SigningProcesses(Processes):
+class SigningProcesses(DelegatingProcesses):
     """Processes that are waited for while the guard gets its signs."""
 
     def __init__(self, guard: Guard, processes: Processes) -> None:
-        self._guard, self._processes = guard, processes
-
-    def own(self) -> int:
-        return self._processes.own()
-
-    def cpus(self) -> frozenset[int]:
-        return self._processes.cpus()
-
-    def count_cpus(self) -> int:
-        return self._processes.count_cpus()
-
-    def open(self, pid: int) -> int | None:
-        return self._processes.open(pid)
-
-    def close(self, handle: int) -> None:
-        self._processes.close(handle)
-
-    def signal(self, handle: int, number: "signal.Signals") -> None:
-        self._processes.signal(handle, number)
+        super().__init__(processes)
+        self._guard = guard
 
     def wait(self, handles: Sequence[int], seconds: float, pipes: Sequence[int] = ()) -> Sequence[int]:
         self._guard.sign_if_due()
-        return self._processes.wait(handles, seconds, pipes)
+        return super().wait(handles, seconds, pipes)

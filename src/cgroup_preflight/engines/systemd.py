@@ -220,8 +220,13 @@ class Manager:
 
     def stop(self, units: Sequence[str]) -> None:
         """Stops units without waiting for them."""
-        if not self._on_bus(bus.stop(units)):
-            self._systemctl("stop", "--no-block", "--", *units)
+        if self._on_bus(bus.stop(units)):
+            return
+        done = self._systemctl("stop", "--no-block", "--", *units)
+        if done.returncode and len(units) > 1:
+            # systemd 262 stops none of several units if it does not know one, which may have ended meanwhile.
+            for unit in units:
+                self._systemctl("stop", "--no-block", "--", unit)
 
     def kill(self, units: Sequence[str]) -> None:
         """Kills every process of units."""

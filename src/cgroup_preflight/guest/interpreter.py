@@ -41,7 +41,7 @@ def with_interpreter(program: bytes, interpreter: str) -> bytes:
         text = interpreter.encode() + b"\0"
         kind, flags, _, virtual, physical, _, _, align = _SEGMENT.unpack_from(program, place.at)
         _SEGMENT.pack_into(made, place.at, kind, flags, len(made), virtual, physical, len(text), len(text), align)
-    except struct.error as error:
+    except (struct.error, OverflowError) as error:  # the second for an offset that no file can have
         raise ValueError(f"no whole ELF program: {error}") from None
     return bytes(made) + text
 

@@ -152,28 +152,6 @@ export PYTHONDONTWRITEBYTECODE=1
 exec /usr/bin/python3 -S -c '{_AGENT_START}' "$channel" "$input" "$pause"
 """
 
-# Delegate: the agent makes a cgroup for each command. Without default dependencies, both targets can use the same unit.
-_AGENT_UNIT = f"""[Unit]
-Description=cgroup-preflight guest agent
-DefaultDependencies=no
-After=systemd-journald.socket systemd-remount-fs.service
-Conflicts=shutdown.target
-Before=shutdown.target
-# Without it nobody can talk to the guest: the host learns of that by the line's end, not by waiting.
-SuccessAction=poweroff-immediate
-FailureAction=poweroff-immediate
-
-[Service]
-ExecStart={_STARTER}
-Delegate=yes
-OOMScoreAdjust=-900
-TasksMax=infinity
-# Its last words belong into the console tail, for when they are needed nobody can ask the journal any more.
-StandardOutput=null
-StandardError=tty
-TTYPath=/dev/console
-"""
-
 
 def _quick_unit(first: str) -> str:
     return f"""[Unit]
@@ -196,7 +174,7 @@ def overlay(*, hostname: str, machine_id: str, bare: bool = False) -> tuple[Over
 
     A `bare` root has no agent, but a shell at the first line (`guest.starter`).
     """
-    unit, text = (starter.UNIT, starter.UNIT_TEXT) if bare else (_AGENT, _AGENT_UNIT)
+    unit, text = (starter.UNIT, starter.UNIT_TEXT) if bare else (_AGENT, starter.AGENT_UNIT_TEXT)
     return (
         *_identity(hostname, machine_id),
         OverlayFile(path=_STARTER, content=starter.TEXT if bare else _STARTER_TEXT, mode=0o755),

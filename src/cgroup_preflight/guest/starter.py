@@ -50,9 +50,14 @@ printf '{GREETING}%s\\n' "$release"
 exec sh +i
 """
 
-#: Delegate: each command gets a cgroup of its own. Without default dependencies, both targets can use the same unit.
-UNIT_TEXT = f"""[Unit]
-Description=cgroup-preflight: the lines of the host
+
+def unit_text(description: str, start: str, more: str = "") -> str:
+    """The unit that starts the guest's end of the line to the host; `more` are lines of [Service].
+
+    Delegate: each command gets a cgroup of its own. Without default dependencies, both targets can use the same unit.
+    """
+    return f"""[Unit]
+Description={description}
 DefaultDependencies=no
 After=systemd-journald.socket systemd-remount-fs.service
 Conflicts=shutdown.target
@@ -62,14 +67,22 @@ SuccessAction=poweroff-immediate
 FailureAction=poweroff-immediate
 
 [Service]
-ExecStart={PATH}
+ExecStart={start}
 Delegate=yes
 OOMScoreAdjust=-900
 TasksMax=infinity
-RuntimeDirectory=preflight preflight/in
-# Its last words belong into the console tail, for when they are needed nobody can ask the journal any more.
-StandardInput=null
-StandardOutput=null
-StandardError=tty
+{more}StandardError=tty
 TTYPath=/dev/console
 """
+
+
+_LAST_WORDS = (
+    "# Its last words belong into the console tail, for when they are needed nobody can ask the journal any more.\n"
+)
+#: The unit of a root without an agent.
+UNIT_TEXT = unit_text(
+    "cgroup-preflight: the lines of the host", PATH,
+    f"RuntimeDirectory=preflight preflight/in\n{_LAST_WORDS}StandardInput=null\nStandardOutput=null\n",
+)  # fmt: skip
+#: The unit of a root with one.
+AGENT_UNIT_TEXT = unit_text("cgroup-preflight guest agent", PATH, f"{_LAST_WORDS}StandardOutput=null\n")

@@ -60,8 +60,11 @@ class MachineFs(HostFs, Protocol):
     once each, or until `forget`; on this machine it does nothing, because a read costs nothing here.
     """
 
-    def prefetch(self, paths: Iterable[str], *, folders: Iterable[str] = (), statuses: Iterable[str] = ()) -> None:
-        """Reads files that are about to be read, and what `folders` and `status` are about to return."""
+    def prefetch(
+        self, paths: Iterable[str], *, folders: Iterable[str] = (), statuses: Iterable[str] = (),
+        names: Iterable[str] = (), links: Iterable[str] = (),
+    ) -> None:  # fmt: skip
+        """Reads files that are about to be read, and what `folders`, `status`, `names` and `link` are about to return."""
 
     def forget(self) -> None:
         """From now on, every read asks the machine again."""
@@ -127,7 +130,10 @@ class LiveFs:
             return missing(path, error)
         return whole(path, data)
 
-    def prefetch(self, paths: Iterable[str], *, folders: Iterable[str] = (), statuses: Iterable[str] = ()) -> None:
+    def prefetch(
+        self, paths: Iterable[str], *, folders: Iterable[str] = (), statuses: Iterable[str] = (),
+        names: Iterable[str] = (), links: Iterable[str] = (),
+    ) -> None:  # fmt: skip
         """As `MachineFs.prefetch`."""
 
     def forget(self) -> None:

@@ -24,6 +24,7 @@ from cgroup_preflight.core.report import (
 )
 from cgroup_preflight.report import codec
 from cgroup_preflight.report.escape import clip
+from cgroup_preflight.report.headline import LIMITS_IN_FORCE
 from cgroup_preflight.report.merge import Leg
 from cgroup_preflight.report.read import ReportShapeError, report_from
 
@@ -102,7 +103,7 @@ def _slim(leg: Leg, message: int, findings: int) -> Leg:
     report = leg.report
     wrong = [item for item in report.findings if item.status in PROBLEMS]
     wrong.sort(key=lambda item: PROBLEMS.index(item.status))
-    waived = [item for item in report.findings if item.is_waived]
+    waived = sorted((item for item in report.findings if item.is_waived), key=lambda item: item.code != LIMITS_IN_FORCE)
     fine = {item.code: item for item in report.findings
             if item.status in (Status.PASS, Status.SKIP) and not item.is_waived}  # fmt: skip
     kept = [_slim_finding(item, message) for item in wrong[:findings]]
@@ -110,7 +111,7 @@ def _slim(leg: Leg, message: int, findings: int) -> Leg:
     kept += [_slim_finding(item, message) for item in waived[:findings]]
     if not findings:  # one stays to support the verdict: the reader refuses a pass without a passed check
         passed = [item for item in fine.values() if item.status is Status.PASS]
-        kept = [_slim_finding(item, 0) for item in (*wrong, *passed)[:1]]
+        kept = [_slim_finding(item, 0) for item in (*(*wrong, *passed)[:1], *waived[:1])]
     origin = report.origin and replace(
         report.origin, name=clip(report.origin.name, 100), job=clip(report.origin.job, 100)
     )

@@ -15,10 +15,14 @@ _INERT = r"[A-Za-z0-9 ,;()=+/.'-]"
 
 
 def plain(text: str, *, keep_newlines: bool = False) -> str:
-    """Text for a terminal: control, format and bidirectional characters become visible escapes."""
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(_visible(char, keep_newlines=keep_newlines) for char in text)
+    """Text for a terminal: control, format and bidirectional characters become visible escapes.
+
+    A runner of GitHub's reads `##[` in any column of a log as a command (actions/runner, ActionCommand.cs).
+    """
+    inert = text.replace("##[", "## [")
+    if inert.isascii() and inert.isprintable():
+        return inert
+    return "".join(_visible(char, keep_newlines=keep_newlines) for char in inert)
 
 
 def _visible(char: str, *, keep_newlines: bool) -> str:

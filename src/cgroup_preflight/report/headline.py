@@ -129,7 +129,9 @@ def _unverified(report: Report, _runners: Runners | None) -> str:
 
 def _passed(report: Report, runners: Runners | None) -> str:
     if runners is not None:
-        return _proven_on(runners)
+        # A count would be that of one view.
+        accepted = "; the policy accepts some findings" if any(item.is_waived for item in report.findings) else ""
+        return f"{_proven_on(runners, _in_words(report))}{accepted}"
     passed = len(_with(report, Status.PASS))
     about_machine = len(view_of(report).machine)
     warned = len(_with(report, Status.WARN)) - about_machine
@@ -148,22 +150,29 @@ def _accepted(report: Report, before: str = ", ") -> str:
     return f"{before}{', '.join(parts)}" if parts else ""
 
 
-def _proven_on(runners: Runners) -> str:
+def _in_words(report: Report) -> str:
+    """What is in force, without a count: an exception may accept that a limit is not."""
+    missing = any(item.is_waived and item.code == LIMITS_IN_FORCE for item in report.findings)
+    return "not all limits are in force" if missing else "the limits are in force"
+
+
+def _proven_on(runners: Runners, in_force: str) -> str:
     if not runners.proven:
         return "no limit is proven"
     if runners.proven == runners.count:
-        return "the limits are in force; the report of each run counts them"
-    return f"the limits are in force on {runners.proven} of them; no limit is proven on the others"
+        return f"{in_force}; the report of each run counts them"
+    return f"{in_force} on {runners.proven} of them; no limit is proven on the others"
 
 
 def _proven(report: Report) -> str:
-    limited = _limited(report)
-    if limited:
-        return _in_force(limited, len(report.services) - len(limited))
+    if _limited(report):
+        # With those whose limits are all accepted as not in force: they ran without any, but not without a plan.
+        planned = [item for item in report.services if item.limits]
+        return _in_force(planned, len(report.services) - len(planned))
     if report.services:
         return f"{_count(len(report.services), 'service')} ran without a limit in force, so no limit is proven"
     if proves_limits(report):
-        return "the limits are in force; the report of each run counts them"
+        return f"{_in_words(report)}; the report of each run counts them"
     return "no service ran, so no limit is proven"
 
 

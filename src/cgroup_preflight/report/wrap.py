@@ -12,8 +12,8 @@ _ANSI = re.compile(r"\x1b\[\d+m")
 _HEAD = re.compile(r" *(?:[a-z]+ +(?=CGP\d)|\S+ {2,}|\| |[\w-]+: +)?")
 #: Blanks before a command or a line of a file in a remedy.
 _COPIED = " " * 8
-#: Two cells of a row of a table.
-_ROW = re.compile(r"\S {2,}\S.* {2,}\S")
+#: Two cells of a row of a table; a finding is none, whatever blanks are in its message.
+_ROW = re.compile(r"(?![a-z]+ +CGP\d).*\S {2,}\S.* {2,}\S")
 
 
 def wrap(text: str, width: int | None) -> str:
@@ -25,20 +25,20 @@ def wrap(text: str, width: int | None) -> str:
 
 def _parts(line: str, width: int) -> list[str]:
     shown = _ANSI.sub("", line)
-    if len(shown) <= width or shown.startswith(_COPIED) or _is_row(shown):
+    if _width(shown) <= width or shown.startswith(_COPIED) or _is_row(shown):
         return [line]
     found = _HEAD.match(shown)
-    head = found[0] if found and len(found[0]) <= width // 2 else ""
+    head = found[0] if found and _width(found[0]) <= width // 2 else ""
     body = shown[len(head) :]
     if not line.endswith(body):  # colour behind the head
         return [line]
-    first, *others = _folded(body, width - len(head))
-    indent = head if head.endswith("| ") else " " * len(head)
+    first, *others = _folded(body, width - _width(head))
+    indent = head if head.endswith("| ") else " " * _width(head)
     return [line.removesuffix(body) + first, *(indent + part for part in others)]
 
 
 def _is_row(shown: str) -> bool:
-    return not shown.startswith(" ") and _ROW.search(shown) is not None
+    return not shown.startswith(" ") and _ROW.match(shown) is not None
 
 
 def _folded(text: str, room: int) -> list[str]:
@@ -47,9 +47,23 @@ def _folded(text: str, room: int) -> list[str]:
     for number, word in enumerate(text.split(" ")):
         if number == 0:
             line = word
-        elif len(line) + 1 + len(word) > room:
+        # A runner of CI reads a line that begins with `::`, or with blanks and `::`, as a command.
+        elif _width(line) + 1 + _width(word) > room and word and not word.startswith("::"):
             lines.append(line)
             line = word
         else:
             line = f"{line} {word}"
     return [*lines, line]
+
+
+def _width(text: str) -> int:
+    """Its columns on a terminal: a wide character has two, a mark on another one none (Unicode, UAX 11)."""
+    if text.isascii():
+        return len(text)
+    import unicodedata  # few texts need it
+
+    marks = ("Mn", "Me")
+    return sum(
+        0 if unicodedata.category(char) in marks else 2 if unicodedata.east_asian_width(char) in "WF" else 1
+        for char in text
+    )

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 
 from cgroup_preflight.host.command import LiveRunner
@@ -16,11 +17,18 @@ class Apart:
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._runner = LiveRunner(environment)
         self._begun: list[subprocess.Popen[bytes]] = []
+        self._lock, self._ended = threading.Lock(), False
 
     def run(self, words: Sequence[str]) -> tuple[bytes, bytes]:
-        """What the command with these words prints, and its messages; each empty after a very long time. Raises OSError."""
-        process = self._runner.start((sys.executable, "-m", "cgroup_preflight", *words))
-        self._begun.append(process)
+        """What the command with these words prints, and its messages; each empty after a very long time, or after `end`.
+
+        Raises OSError.
+        """
+        with self._lock:
+            if self._ended:
+                return b"", b""
+            process = self._runner.start((sys.executable, "-m", "cgroup_preflight", *words))
+            self._begun.append(process)
         try:
             return process.communicate(timeout=_LONGEST)
         except subprocess.TimeoutExpired:
@@ -28,7 +36,9 @@ class Apart:
             return b"", b""
 
     def end(self) -> None:
-        """Ends all, as after Ctrl-C: each takes down its own run first."""
+        """Ends all, as after Ctrl-C: each takes down its own run first. From now on, none begins."""
+        with self._lock:
+            self._ended = True
         for process in self._begun:
             process.terminate()
         for process in self._begun:

@@ -146,7 +146,9 @@ def _open_cpu_max(fs: MachineFs, pid: int) -> Reading[tuple[str, ...]]:
     names = fs.names(f"/proc/{pid}/fd")
     if not isinstance(names, Known):
         return names
-    links = (fs.link(f"/proc/{pid}/fd/{name}") for name in names.value)
+    paths = [f"/proc/{pid}/fd/{name}" for name in names.value]
+    fs.prefetch((), links=paths)
+    links = map(fs.link, paths)
     return Known(
         value=tuple(link.value for link in links if isinstance(link, Known) and link.value.endswith("/cpu.max")),
         source=names.source,

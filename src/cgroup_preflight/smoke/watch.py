@@ -7,13 +7,11 @@ through descriptors that were opened before anything of the services ran.
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 from cgroup_preflight.core.reading import Known, Reading, parsed
-from cgroup_preflight.core.records import TYPE_CHECKING, dataclass, replace
+from cgroup_preflight.core.records import dataclass, replace
 from cgroup_preflight.host.cgroup import Observer
 from cgroup_preflight.host.cgroupfs import CpuMax, parse_cpu_max, parse_flat_keyed
+from cgroup_preflight.host.delegating import DelegatingClock, DelegatingProcesses
 from cgroup_preflight.host.door import Clock, Door, Processes
-
-if TYPE_CHECKING:
-    import signal
 
 #: Seconds between two samples; longer where a sample takes more than a twentieth of that.
 INTERVAL = 0.1
@@ -180,23 +178,12 @@ class Watch:
                 return ended
 
 
-class _Clock(Clock):
+class _Clock(DelegatingClock):
     """A clock that samples while it sleeps."""
 
     def __init__(self, watch: Watch, clock: Clock) -> None:
-        self._watch, self._clock = watch, clock
-
-    def monotonic(self) -> float:
-        return self._clock.monotonic()
-
-    def own_cpu(self) -> float:
-        return self._clock.own_cpu()
-
-    def uptime(self) -> float:
-        return self._clock.uptime()
-
-    def wall(self) -> float:
-        return self._clock.wall()
+        super().__init__(clock)
+        self._watch = watch
 
     def sleep(self, seconds: float) -> None:
         def nap(piece: float) -> tuple[int, ...]:
@@ -206,29 +193,12 @@ class _Clock(Clock):
         self._watch.wait(seconds, nap)
 
 
-class _Processes(Processes):
+class _Processes(DelegatingProcesses):
     """Processes that are waited for while samples are taken."""
 
     def __init__(self, watch: Watch, processes: Processes) -> None:
-        self._watch, self._processes = watch, processes
-
-    def own(self) -> int:
-        return self._processes.own()
-
-    def cpus(self) -> frozenset[int]:
-        return self._processes.cpus()
-
-    def count_cpus(self) -> int:
-        return self._processes.count_cpus()
-
-    def open(self, pid: int) -> int | None:
-        return self._processes.open(pid)
-
-    def close(self, handle: int) -> None:
-        self._processes.close(handle)
-
-    def signal(self, handle: int, number: "signal.Signals") -> None:
-        self._processes.signal(handle, number)
+        super().__init__(processes)
+        self._watch = watch
 
     def wait(self, handles: Sequence[int], seconds: float, pipes: Sequence[int] = ()) -> Sequence[int]:
         return self._watch.wait(seconds, lambda piece: self._processes.wait(handles, piece, pipes))

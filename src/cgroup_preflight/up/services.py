@@ -9,6 +9,7 @@ from cgroup_preflight.engines.hold import wait_until
 from cgroup_preflight.engines.service_run import ServiceRun
 from cgroup_preflight.engines.session import Session
 from cgroup_preflight.host.cgroup import Observer
+from cgroup_preflight.host.delegating import DelegatingClock
 from cgroup_preflight.host.door import Clock, Door
 from cgroup_preflight.up.death import cause_of, is_failure
 from cgroup_preflight.up.oom import counts_above, reached
@@ -30,29 +31,14 @@ class Item:
     launch: Launch
 
 
-class PumpingClock(Clock):
+class PumpingClock(DelegatingClock):
     """The time of another clock; `pump` is called whenever somebody waits, and waits are short."""
 
     _STEP = 0.1
 
     def __init__(self, clock: Clock, pump: Callable[[], None]) -> None:
-        self._clock, self._pump = clock, pump
-
-    def monotonic(self) -> float:
-        """Its seconds."""
-        return self._clock.monotonic()
-
-    def uptime(self) -> float:
-        """That of its machine."""
-        return self._clock.uptime()
-
-    def wall(self) -> float:
-        """That of its machine."""
-        return self._clock.wall()
-
-    def own_cpu(self) -> float:
-        """That of its machine."""
-        return self._clock.own_cpu()
+        super().__init__(clock)
+        self._pump = pump
 
     def sleep(self, seconds: float) -> None:
         """Waits, and pumps before and while it waits."""

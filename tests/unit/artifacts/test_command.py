@@ -88,6 +88,20 @@ def test_check_is_one_and_shows_a_diff_where_the_plan_is_not_in(
     assert "+MemoryMax=256M" in out
 
 
+def test_what_the_config_ignores_is_shown_with_its_reason(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The gate before a deploy: an exception must not be silent in it."""
+    ignore = '[[policy.ignore]]\ncode = "CGP301"\nreason = "packed by hand"\n'
+    (project / "cgroup-preflight.toml").write_text(_CONFIG + ignore)
+    (project / "out/b.tar").write_bytes((project / "out/a.tar").read_bytes())
+    main(["inject", "out/b.tar"])
+    for words in (("inject", "--check", "--allow-unverified"), ("inject", "--check", "--allow-unverified", "-v")):
+        capsys.readouterr()
+        assert main([*words, "out/a.tar", "out/b.tar"]) == 0
+        out = capsys.readouterr().out
+        assert "ignored    CGP301 out/a.tar" in out
+        assert "(fail, ignored: packed by hand [" in out
+
+
 def test_check_of_what_was_never_tested_is_unverified(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["inject", "out/a.tar"])
     status, report = _report(project, capsys_after(capsys), "--check", "out/a.tar")

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from cgroup_preflight.checks.plan import plan_findings
 from cgroup_preflight.config.model import Setting
 from cgroup_preflight.config.properties import BY_NAME
-from cgroup_preflight.config.rules import PIDS_MAX, UNCOUNTED
+from cgroup_preflight.config.rules import UNCOUNTED
+from cgroup_preflight.core.quantities import PIDS_MAX
 from cgroup_preflight.core.records import replace
 from cgroup_preflight.core.report import Status
 from cgroup_preflight.core.verdict import verdict_of

@@ -149,6 +149,18 @@ def test_bash_completes_behind_an_equals_sign(folder):
     assert in_bash(folder, lines) == {line: ["cgroupfs"] for line in lines}
 
 
+def test_bash_proposes_a_folder_of_strangers_as_it_is_called(folder):
+    names = ["named oddly", "named*", "named-$(touch bad)"]
+    for name in names:
+        (folder / name).mkdir()
+    line = "COMP_WORDS=(cgroup-preflight slices --out named); COMP_CWORD=3; _cgroup_preflight"
+    script = f'compopt() {{ :; }}; source ./bash; {line}; printf "%s\\n" "${{COMPREPLY[@]}}"'
+    found = output_of([shell_or_skip("bash"), "--norc", "-c", script], folder).splitlines()
+    for name in names:
+        (folder / name).rmdir()
+    assert sorted(found) == sorted(names)
+
+
 def test_fish_proposes_files_and_folders_where_a_path_is_expected(folder):
     found = in_fish(folder, ["run --config ", "slices --out "])
     assert {"deploy/", "a-file"} <= set(found["run --config "])

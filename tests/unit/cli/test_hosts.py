@@ -122,9 +122,9 @@ def test_a_name_that_is_none_is_refused_before_anything_runs(name, ssh, capsys):
     ("words", "said"),
     [
         (["check", "--host", "a", "--host", "a"], "named twice"),
-        (["check", "--host", "a", "--root", "x"], "a recording is not a host"),
-        (["exporter", "--host", "a"], "read once, not served"),
-        (["diagnose", "--host", "a", "--watch"], "without a trace, a table or a file"),
+        (["check", "--host", "a", "--root", "x"], "--root judges a recording"),
+        (["exporter", "--host", "a"], "reads once and serves nothing"),
+        (["diagnose", "--host", "a", "--watch"], "no trace, no live table"),
         (["snapshot", "--host", "a", "--host", "b"], "several recordings need a folder"),
     ],
 )
@@ -180,6 +180,21 @@ def test_a_defect_is_raised_and_every_ssh_ends():
         hosts.each(hosts.remotes(["a", "b"], ""), work)
 
 
+def test_after_a_defect_no_thread_begins_with_another_host():
+    begun: list[str] = []
+
+    def work(host: hosts.Remote) -> None:
+        begun.append(host.name)
+        if host.name == "h0":
+            raise ZeroDivisionError
+        time.sleep(0.5)
+
+    with pytest.raises(ZeroDivisionError):
+        hosts.each(hosts.remotes([f"h{number}" for number in range(40)], ""), work)
+    time.sleep(0.8)
+    assert len(begun) <= 9
+
+
 def test_metrics_of_several_hosts_are_one_page():
     one = b'# HELP a_total A.\n# TYPE a_total counter\na_total{slice="x"} 1\na_total{slice="y{"} 2\n# HELP b B.\n# TYPE b gauge\nb 3\n'
     two = b"# HELP b B.\n# TYPE b gauge\nb 4\n# HELP c C.\n# TYPE c gauge\n"
@@ -188,6 +203,8 @@ def test_metrics_of_several_hosts_are_one_page():
         b'# HELP b B.\n# TYPE b gauge\nb{host="h1"} 3\nb{host="u@h2"} 4\n# HELP c C.\n# TYPE c gauge\n'
     )
     assert joined([]) == b""
+    odd = b'# HELP b B.\n# TYPE b gauge\nb{slice="x\ry{z"} 3\n'
+    assert joined([("h", odd)]) == odd.replace(b"{slice", b'{host="h",slice')
 
 
 def test_a_host_without_cgroup_v2_or_journal_says_so(capsys):

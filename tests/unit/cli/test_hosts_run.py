@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from cgroup_preflight.cli import main
+from cgroup_preflight.core import codes
 from cgroup_preflight.smoke.apart import Apart
 from tests.unit.cli.test_hosts import ssh  # noqa: F401 - a fixture
 
@@ -91,6 +92,29 @@ def test_a_host_without_a_service_manager_is_unverified_and_says_why(project, co
 
 
 @pytest.mark.usefixtures("processes")
+@pytest.mark.parametrize("others", [(), ("--host", "dead")])
+def test_an_exception_is_about_what_a_host_itself_shows(project, others):
+    """By the subject without the host's name, by this process and by that of one host of several."""
+    words = ("run", "web", "--host", "web1", *others)
+
+    def own() -> dict[tuple[str, str], str]:
+        _, found = report(project, *words)
+        items = [item for item in found["findings"] if item["subject"].startswith("web1: ")]
+        return {(item["code"], item["subject"].removeprefix("web1: ")): item["status"] for item in items}
+
+    before = own()
+    problem = next((key for key, status in before.items() if status == "fail"), None)
+    if problem is None:
+        pytest.skip("nothing fails on this machine")
+    code, subject = problem
+    ignore = f'[[policy.ignore]]\ncode = "{code}"\nsubject = "{subject}"\nreason = "known"\n'
+    (project / "cgroup-preflight.toml").write_text(CONFIG + ignore)
+    after = own()
+    assert after[problem] == "skip"
+    assert {key: status for key, status in before.items() if key != problem}.items() <= after.items()
+
+
+@pytest.mark.usefixtures("processes")
 def test_one_host_of_several_that_is_not_reached_is_unverified_and_the_others_are_judged(project):
     if os.path.isdir("/run/systemd/system"):
         pytest.skip("this machine has a service manager, which the played host would use")
@@ -108,3 +132,15 @@ def test_a_host_that_cuts_the_connection_is_unverified(project):
     status, found = report(project, "smoke", "--host", "cut")
     assert (status, found["verdict"]) == (3, "unverified")
     assert [item["code"] for item in found["findings"]] == ["CGP129"]
+
+
+def test_the_policy_judges_also_what_is_about_no_host(project):
+    more = '[services.other]\nbinary = "web"\nslice = "api"\n'
+    code = codes.SMOKE.code
+    for policy, status in (("", "warn"), (f'[policy]\nfail_on = ["{code}"]\n', "fail"),
+                           (f'[[policy.ignore]]\ncode = "{code}"\nsubject = "run"\nreason = "known"\n', "skip")):  # fmt: skip
+        (project / "cgroup-preflight.toml").write_text(CONFIG + more + policy)
+        _, found = report(project, "run", "web", "--host", "dead")
+        (left,) = [item for item in found["findings"] if item["code"] == code and item["subject"] == "run"]
+        assert "left out" in left["message"]
+        assert left["status"] == status

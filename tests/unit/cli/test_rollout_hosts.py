@@ -32,7 +32,7 @@ def test_a_host_that_cannot_be_asked_is_unverified_and_named(project, capsys):
 
 def test_nobody_is_asked_for_each_host(project):
     for action in ("apply", "abort"):
-        with pytest.raises(UsageError, match="nobody is asked"):
+        with pytest.raises(UsageError, match="it needs --yes"):
             main([action, "--host", "web1", "--state", str(project / "state")])
 
 

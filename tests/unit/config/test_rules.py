@@ -275,6 +275,7 @@ _LOOSE = st.from_regex(r"0{0,2}[0-9]{1,5}([.,_ ][0-9]{1,3}){0,2} ?(%|[kKmMgG]i?[
 @given(st.sampled_from(["MemoryMax", "MemoryLow", "CPUQuota", "CPUWeight", "IOWeight", "TasksMax"]), _LOOSE)
 @example("MemoryMax", "1,000")
 @example("MemoryMax", "1,234,56")
+@example("TasksMax", "5000_000")
 def test_each_value_that_a_hint_proposes_is_taken(name, text):
     """Also by the rules about more than one key."""
     start = "[smoke]\nallow_tiny_limits = true\n[slices.a]\n"

@@ -117,13 +117,27 @@ def replace_ignores(rules, *ignores):
 
 
 @pytest.mark.parametrize(
-    "code", ["CGP101", "CGP104", "CGP128", "CGP214", "CGP302", "CGP401", "CGP500", "CGP501", "CGP511"]
+    "code",
+    [
+        "CGP101",
+        "CGP104",
+        "CGP128",
+        "CGP214",
+        "CGP302",
+        "CGP401",
+        "CGP500",
+        "CGP501",
+        "CGP511",
+        "CGP521",
+        "CGP522",
+        "CGP523",
+    ],
 )
 def test_codes_of_the_proof_are_firm(code):
     assert is_firm(code)
 
 
-@pytest.mark.parametrize("code", ["CGP404", "CGP504", "CGP505", "CGP506", "CGP514", "CGP517"])
+@pytest.mark.parametrize("code", ["CGP404", "CGP504", "CGP505", "CGP506", "CGP514", "CGP517", "CGP524"])
 def test_other_codes_are_not(code):
     assert not is_firm(code)
 
@@ -176,6 +190,13 @@ def test_a_run_without_services_is_no_pass_because_of_an_ignore():
     assert verdict_of((*done, more)) is Verdict.UNVERIFIED
     assert not not_run((*done, more))
     assert not not_run([found("CGP101", Status.PASS)])
+
+
+def test_a_run_without_services_is_no_pass_because_a_fail_is_only_a_warning():
+    """Whatever code it was that kept the services from running."""
+    done = apply([found("CGP524"), found("CGP101", Status.PASS)], Rules(warn_on=frozenset({"CGP524"})))
+    assert verdict_of(done) is Verdict.PASS
+    assert [item.status for item in not_run(done)] == [Status.UNVERIFIED]
 
 
 @pytest.mark.parametrize(

@@ -157,7 +157,7 @@ def test_sizes_refused(text):
         ("none", "infinity"),
         ("1,000M", "1000M"),
         ("1_000_000", "1000000"),
-        ("12,345,678", "12345678"),
+        ("1,234,567", "1234567"),
         ("1,5G", "1.5G"),
         ("0064MB", "64M"),
     ],
@@ -260,7 +260,7 @@ def test_each_percentage_in_a_hint_works(text):
     ("parse", "text", "hint"),
     [
         (q.parse_tasks, "1,000", "1000"),
-        (q.parse_tasks, "12,345,678", "12345678"),
+        (q.parse_tasks, "1,234,567", "1234567"),
         (q.parse_tasks, "1_000", "1000"),
         (q.parse_tasks, " 64", "64"),
         (q.parse_weight, "1,000", "1000"),

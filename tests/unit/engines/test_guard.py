@@ -100,6 +100,22 @@ def test_it_ends_the_run_after_a_silence_and_where_the_sign_is_none(host, sign):
     assert all(line.startswith("--user ") for line in host.calls.read_text().splitlines())
 
 
+def test_a_tool_that_was_too_slow_learns_it_from_its_next_sign(host, tmp_path):
+    """While the guard stops the services already: what the tool sees of them from then on proves nothing."""
+    systemctl = tmp_path / "bin" / "systemctl"
+    systemctl.write_text(f"#!/bin/sh\nwhile [ ! -e {tmp_path}/go ]; do sleep 0.05; done\n")
+    guard = host.begin(os.getpid(), start="1")
+    until = time.monotonic() + 20
+    while (host.private / "alive").exists() and time.monotonic() < until:
+        time.sleep(0.02)
+    assert guard.poll() is None
+    assert host.private.exists()
+    with pytest.raises(HostError):
+        LocalFiles().write_attribute(str(host.private / "alive"), "00000001 000060\n")
+    (tmp_path / "go").touch()
+    assert guard.wait(20) == 0
+
+
 def test_it_does_not_live_for_ever(host):
     guard = host.begin(os.getpid(), life=6)
     assert guard.wait(20) == 0

@@ -300,6 +300,19 @@ def test_one_unit_that_is_refused_keeps_no_other_from_its_start(folder):
     assert starts == [("a.service", "b.service", "c.service"), *each, ("b.service",)]
 
 
+@pytest.mark.parametrize(("units", "status", "stops"), [
+    (["a.service", "b.service"], [0], [("a.service", "b.service")]),
+    (["a.service", "b.service"], [5, 0, 5], [("a.service", "b.service"), ("a.service",), ("b.service",)]),
+    (["a.service"], [5], [("a.service",)]),
+])  # fmt: skip
+def test_one_unit_that_is_gone_keeps_no_other_from_its_stop(folder, units, status, stops):
+    """systemd 262 stops none of several units of one call if it does not know one of them."""
+    played = Played(status=status)
+    played.manager(folder, direct=False).stop(units)
+    assert [argv[4:] for argv in played.commands] == stops
+    assert {argv[1:4] for argv in played.commands} == {("stop", "--no-block", "--")}
+
+
 @pytest.mark.parametrize("odd", ["/a\nExecStartPre=/bin/evil", "/a ", "/a\\", "/\udce9"])
 @pytest.mark.parametrize("name", ["folder", "input"])
 def test_a_path_that_no_unit_file_can_hold_goes_to_systemd_run(folder, odd, name):

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cgroup_preflight.guest.interpreter import with_interpreter
@@ -59,6 +59,7 @@ def test_what_cannot_be_changed_is_an_error(data, said):
 
 
 @given(st.integers(0, 0x3FF), st.integers(0, 255))
+@example(191, 128)  # an offset that no file can have
 def test_a_program_that_is_damaged_is_changed_or_an_error(place, value):
     data = bytearray(program())
     data[place] = value

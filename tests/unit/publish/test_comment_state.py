@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 
-from cgroup_preflight.core.report import Origin, Status, Verdict
+from cgroup_preflight.core.report import By, Origin, Ruling, Status, Verdict
 from cgroup_preflight.publish.comment_state import RunId, State, decode, encode, fitted
 from cgroup_preflight.report.merge import Leg
 from tests.unit.publish.jobs import FAIL, PASS
@@ -125,6 +125,22 @@ def test_of_many_legs_one_finding_each_supports_the_verdict():
     assert [leg.report.verdict for leg in state.legs] == [leg.report.verdict for leg in legs]
     assert {len(leg.report.findings) for leg in state.legs} == {1}
     assert {leg.report.findings[0].status for leg in state.legs} == {Status.FAIL, Status.PASS}
+    assert decode(encode(state), "k") == state
+
+
+def test_of_many_legs_each_still_says_that_something_is_accepted():
+    subjects = iter(_names(900, 40))
+    ruling = Ruling(by=By.IGNORE, was=Status.FAIL, reason="it is known")
+    legs = tuple(
+        Leg(name=f"leg-{number}", report=replace(
+            report(finding(Status.PASS, code="CGP101"), finding(Status.SKIP, code="CGP505", policy=ruling),
+                   *(finding(Status.SKIP, subject=next(subjects), policy=ruling) for _ in range(3))),
+            origin=Origin(id=str(number), group="g", name="", job="leg")))
+        for number in range(300)
+    )  # fmt: skip
+    state = fitted(replace(GOOD, legs=legs))
+    assert {tuple(item.status for item in leg.report.findings) for leg in state.legs} == {(Status.PASS, Status.SKIP)}
+    assert {leg.report.findings[1].code for leg in state.legs} == {"CGP501"}, "that a limit is not in force comes first"
     assert decode(encode(state), "k") == state
 
 

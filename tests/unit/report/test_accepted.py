@@ -52,6 +52,25 @@ def test_the_first_line_counts_what_does_not_count():
     assert headline(report(IGNORED)) == "UNVERIFIED: all that was found is ignored; this is not a pass"
 
 
+def test_limits_that_are_accepted_as_not_in_force_are_in_the_total():
+    bad = replace(GOOD, name="bad", limits=tuple(replace(item, ok=False, actual="max") for item in GOOD.limits))
+    ignored = replace(IGNORED, code="CGP501", subject="bad")
+    said = headline(report(*PROVED, ignored, services=(bad, GOOD)))
+    assert said == "PASS: 2 of 4 limits of 2 services are in force (2 checks passed, 1 ignored)"
+
+
+def test_several_runners_do_not_hide_what_does_not_count():
+    missing = replace(IGNORED, code="CGP501", policy=replace(IGNORED.policy, reason="soon"))
+    for some, said in (
+        (ACCEPTED, "the limits are in force; the report of each run counts them; the policy accepts some findings"),
+        (report(*PROVED, missing, services=(GOOD,)),
+         "not all limits are in force; the report of each run counts them; the policy accepts some findings"),
+        (report(*PROVED, services=(GOOD,)), "the limits are in force; the report of each run counts them"),
+    ):  # fmt: skip
+        legs = [Leg(name="a", report=some), Leg(name="b", report=report(*PROVED, services=(GOOD,)))]
+        assert comment_body.title(view(legs)) == f"PASS on all 2 runners: {said}"
+
+
 def test_text():
     lines = text.render(ACCEPTED).splitlines()
     table = next(number for number, line in enumerate(lines) if line.startswith("service "))

@@ -79,3 +79,9 @@ def test_the_end_of_a_log_is_bounded_harmless_and_stays_so():
     assert shown[-1] == ("\\u202e" * 51)[:300]
     assert escape.log_lines(tuple(shown)) == shown
     assert escape.log_lines(()) == []
+
+
+@pytest.mark.parametrize("text", ["##[add-mask]a", "a ##[stop-commands]b", "###[x]", "\N{BELL}##[x]", "##\n[x"])
+def test_a_text_for_a_terminal_is_no_command_of_an_old_runner(text):
+    assert "##[" not in escape.plain(text)
+    assert escape.plain(escape.plain(text)) == escape.plain(text)

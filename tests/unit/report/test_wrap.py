@@ -33,6 +33,28 @@ def test_the_next_lines_are_below_the_text_and_what_is_copied_stays_whole(line, 
     assert wrap(line, 41) == (broken or line)
 
 
+def test_a_finding_with_blanks_in_its_message_is_no_row_of_a_table():
+    text = "warn       CGP506 a: one  two  three four five six seven eight nine"
+    assert all(len(line) <= 40 for line in wrap(text, 40).splitlines())
+    row = "service       MemoryMax  peak  headroom  CPU used"
+    assert wrap(row, 40) == row
+
+
+def test_wide_characters_take_two_columns_and_marks_none():
+    wide = "warn       CGP506 a: " + "日本語 " * 9 + "end"
+    assert wrap(wide, 40).splitlines()[0] == "warn       CGP506 a: 日本語 日本語"
+    marked = "warn       CGP506 a: " + "e\N{COMBINING ACUTE ACCENT}" * 19
+    assert wrap(marked, 40) == marked
+
+
+@pytest.mark.parametrize("blanks", [" ", "  ", "   "])
+@pytest.mark.parametrize("width", range(40, 90))
+def test_no_line_becomes_a_command_of_a_runner(width, blanks):
+    """A container of a CI job can have a terminal."""
+    text = "fail       CGP505 api: the answer was one two three four five six" + f"{blanks}::error::seven eight" * 3
+    assert not any(line.lstrip().startswith("::") for line in wrap(text, width).splitlines())
+
+
 def test_colour_takes_no_room():
     plain = wrap("warn       CGP512 guest: tested in a VM, not on this machine", 40)
     coloured = wrap("\x1b[33mwarn      \x1b[0m CGP512 guest: tested in a VM, not on this machine", 40)

@@ -27,3 +27,10 @@ def test_all_end_when_one_of_the_callers_does():
     apart.end()
     thread.join(30)
     assert ended
+
+
+def test_none_begins_after_the_end(tmp_path):
+    apart = Apart({})
+    apart.end()
+    assert apart.run(("snapshot", "-o", f"{tmp_path}/recorded")) == (b"", b"")
+    assert not (tmp_path / "recorded").exists()

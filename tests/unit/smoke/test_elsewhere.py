@@ -122,3 +122,10 @@ def test_a_copy_that_fails_says_why(door, tmp_path):
     (trial.folder / "project").write_text("in the way")
     with pytest.raises(HostError, match="cannot write"), trial.prepared(door):
         pass
+
+
+def test_a_run_that_its_guard_has_begun_to_end_is_not_judged(door, played, tmp_path):
+    trial = Trial(tmp_path)
+    with pytest.raises(HostError, match="no such file"), trial.prepared(door):
+        (trial.folder / "alive").unlink()
+    assert "systemctl stop" not in (played / "calls").read_text()

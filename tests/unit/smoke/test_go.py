@@ -46,6 +46,9 @@ class Files:
     def __init__(self, files: Mapping[str, str], links: Mapping[str, str] | None = None) -> None:
         self.files, self.links = files, links or {}
 
+    def prefetch(self, paths: Iterable[str], *, links: Iterable[str] = ()) -> None:
+        """Nothing: they are here."""
+
     def read(self, path: str) -> Reading[str]:
         return (
             Known(value=self.files[path], source=path) if path in self.files else Missing(source=path, why=Why.ABSENT)

@@ -32,7 +32,7 @@ _TAIL = """\
     case $kind in
         *words) COMPREPLY=($(compgen -W "$words" -- "$cur")) ;;
         *services) COMPREPLY=($(compgen -W "$(_cgroup_preflight_services)" -- "$cur")) ;;
-        *folders) compopt -o filenames; COMPREPLY=($(compgen -d -- "$cur")) ;;
+        *folders) compopt -o filenames; mapfile -t COMPREPLY < <(compgen -d -- "$cur") ;;
         *text) compopt +o default +o bashdefault ;;
     esac
 }

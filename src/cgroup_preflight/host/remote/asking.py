@@ -29,6 +29,8 @@ class Asker:
         #: One call at a time: its questions go out on both lines, and their answers are collected in order.
         self._lock = threading.Lock()
         self.round_trips = 0
+        #: Counts the SFTP sessions: a handle is of one, and means another file in the next one.
+        self.session = 0
         self.lost = ""
 
     def ask(self, questions: Sequence[Question]) -> list[Reading[object]]:
@@ -150,6 +152,7 @@ class Asker:
             self._sftp = None
         if self._sftp is None and self._open_files is not None:
             self._sftp = Sftp(self._open_files())
+            self.session += 1
         return self._sftp
 
     def _require(self) -> None:

@@ -30,7 +30,7 @@ class LineStream:
 
     def read(self, size: int, /) -> bytes:
         """As `Stream.read`."""
-        return self._taken(lambda: size if len(self._data) >= size else 0)
+        return self._taken(lambda: size if len(self._data) >= size else 0) if size else b""
 
     def readline(self, most: int, /) -> bytes:
         """As `Stream.readline`."""

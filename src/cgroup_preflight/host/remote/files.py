@@ -1,5 +1,6 @@
 """The files of a machine at the other end, as `host.door.Files`."""
 
+import errno
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -11,11 +12,13 @@ from cgroup_preflight.core.printable import printable
 from cgroup_preflight.core.reading import Known, Missing, Reading, Why, parsed, value_or
 from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.host.door import Status
-from cgroup_preflight.host.fs import pieces_of, text_of, whole
+from cgroup_preflight.host.fs import text_of
 from cgroup_preflight.host.remote import scripts
 from cgroup_preflight.host.remote import sftp_jobs as jobs
 from cgroup_preflight.host.remote.asking import Asker
 from cgroup_preflight.host.remote.questions import Kind, Numbers, Question
+from cgroup_preflight.host.remote.readings import AskedReadings, device_number, file_system_of, whole_answer
+from cgroup_preflight.host.remote.sftp import Job
 from cgroup_preflight.host.remote.shell import Output, Script, octal, quoted
 
 T = TypeVar("T")
@@ -26,37 +29,44 @@ _PIECE = scripts.PIECE
 #: Files that stay open there at most: a server may have 1024 descriptors.
 _HELD_MAX = 800
 _WRITE_SECONDS = 60.0
+_ABSENT = os.strerror(errno.ENOENT).lower()
 
 
-class RemoteFiles:
+class RemoteFiles(AskedReadings):
     """As `Files`. A reading says why the machine could not be asked; a write raises HostError."""
 
     def __init__(self, asker: Asker) -> None:
         self._asker = asker
         self._known: dict[Question, Reading[object]] = {}
-        #: The handles of the server by our numbers, None where the file is opened each time; the numbers of the others by
-        #: path; and what was read through handles and not used yet.
+        #: The handles of the server by our numbers, None where the file is opened each time; the sessions that they are of;
+        #: the numbers of the others by path; and what was read through handles and not used yet.
         self._held: dict[int, bytes | None] = {}
+        self._sessions: dict[int, int] = {}
         self._numbers: dict[str, int] = {}
         self._again: dict[int, Reading[bytes]] = {}
         self._last = 0
 
-    def _ask(self, kind: Kind, path: str, name: str = "") -> Reading[object]:
+    def _ask(self, kind: Kind, path: str = "", name: str = "") -> Reading[object]:
         question = Question(kind=kind, path=path, words=(name,) if name else ())
         known = self._known.pop(question, None)
         return known if known is not None else self._asker.ask([question])[0]
 
-    def prefetch(self, paths: Iterable[str], *, folders: Iterable[str] = (), statuses: Iterable[str] = ()) -> None:
+    def prefetch(
+        self, paths: Iterable[str], *, folders: Iterable[str] = (), statuses: Iterable[str] = (),
+        names: Iterable[str] = (), links: Iterable[str] = (),
+    ) -> None:  # fmt: skip
         """As `MachineFs.prefetch`."""
         wanted = tuple(dict.fromkeys(paths))
         held = {number: path for path in wanted if (number := self._numbers.get(path)) is not None}
         if held:
-            found = self._asker.jobs([jobs.again(self._held[one] or b"", path, _PAGE) for one, path in held.items()],
+            found = self._asker.jobs([self._job_again(one, path) for one, path in held.items()],
                                      lambda: [_lost(path) for path in held.values()])  # fmt: skip
             self._again.update(zip(held, found, strict=True))
         questions = [Question(kind=Kind.DATA, path=path) for path in wanted if path not in self._numbers]
         questions += [Question(kind=Kind.FOLDERS, path=path) for path in dict.fromkeys(folders)]
         questions += [Question(kind=Kind.STATUS, path=path) for path in dict.fromkeys(statuses)]
+        questions += [Question(kind=Kind.NAMES, path=path) for path in dict.fromkeys(names)]
+        questions += [Question(kind=Kind.LINK, path=path) for path in dict.fromkeys(links)]
         self._known.update(zip(questions, self._asker.ask(questions), strict=True) if questions else ())
 
     def forget(self) -> None:
@@ -70,73 +80,21 @@ class RemoteFiles:
         known = {path: self._known.pop(one) for path, one in questions.items() if one in self._known}
         wanted = [path for path in questions if path not in known]
         known.update(zip(wanted, self._asker.ask([questions[path] for path in wanted]), strict=True))
-        return {path: _whole(path, known[path]) for path in questions}
-
-    def data(self, path: str) -> Reading[bytes]:
-        """As `MachineFs.data`."""
-        return _whole(path, self._ask(Kind.DATA, path))
-
-    def quick(self, path: str) -> Reading[bytes]:
-        """As `MachineFs.quick`."""
-        return cast("Reading[bytes]", self._ask(Kind.DATA, path))
-
-    def read(self, path: str) -> Reading[str]:
-        """As `HostFs.read`."""
-        return parsed(self.data(path), text_of)
-
-    def pieces(self, path: str, keep: tuple[str, ...], separator: str) -> Reading[tuple[str, ...]]:
-        """As `HostFs.pieces`."""
-        return parsed(self.data(path), lambda data: pieces_of(data, keep, separator))
-
-    def link(self, path: str) -> Reading[str]:
-        """As `HostFs.link`."""
-        return cast("Reading[str]", self._ask(Kind.LINK, path))
-
-    def exists(self, path: str) -> Reading[bool]:
-        """As `HostFs.exists`."""
-        return exists_of(self._ask(Kind.STATUS, path))
+        return {path: whole_answer(path, known[path]) for path in questions}
 
     def status(self, path: str) -> Reading[Status]:
         """As `Files.status`."""
         return cast("Reading[Status]", self._ask(Kind.STATUS, path))
 
-    def device(self, path: str) -> Reading[str]:
-        """As `HostFs.device`."""
-        return device_of(self._ask(Kind.NUMBERS, path))
-
     def block_device(self, path: str) -> Reading[str]:
         """As `MachineFs.block_device`."""
         found = cast("Reading[Numbers]", self._ask(Kind.NUMBERS, path))
-        return parsed(found, lambda numbers: numbers.stands_for or _device(numbers.device))
+        return parsed(found, lambda numbers: numbers.stands_for or device_number(numbers.device))
 
     def identity(self, path: str) -> Reading[tuple[int, int]]:
         """As `MachineFs.identity`."""
         found = cast("Reading[Numbers]", self._ask(Kind.NUMBERS, path))
         return parsed(found, lambda numbers: (numbers.device, numbers.number))
-
-    def names(self, path: str, keep: tuple[str, ...] | None = None) -> Reading[tuple[str, ...]]:
-        """As `HostFs.names`."""
-        return names_of(self._ask(Kind.NAMES, path), keep)
-
-    def folders(self, path: str) -> Reading[tuple[str, ...]]:
-        """As `MachineFs.folders`."""
-        return cast("Reading[tuple[str, ...]]", self._ask(Kind.FOLDERS, path))
-
-    def read_only(self, path: str) -> Reading[bool]:
-        """As `HostFs.read_only`."""
-        return cast("Reading[bool]", self._ask(Kind.READ_ONLY, path))
-
-    def machine(self) -> Reading[str]:
-        """As `HostFs.machine`."""
-        return cast("Reading[str]", self._ask(Kind.MACHINE, ""))
-
-    def page_size(self) -> Reading[int]:
-        """As `HostFs.page_size`."""
-        return cast("Reading[int]", self._ask(Kind.PAGE_SIZE, ""))
-
-    def writable(self, path: str) -> bool:
-        """As `Files.writable`."""
-        return bool(value_or(self._ask(Kind.WRITABLE, path), default=False))
 
     def readable(self, path: str) -> bool:
         """As `Files.readable`."""
@@ -145,10 +103,6 @@ class RemoteFiles:
     def real(self, path: str) -> str:
         """As `Files.real`."""
         return cast("str", value_or(self._ask(Kind.REAL, path), path))
-
-    def attribute(self, path: str, name: str) -> Reading[bytes]:
-        """As `Files.attribute`; it needs getfattr(1) there."""
-        return cast("Reading[bytes]", self._ask(Kind.ATTRIBUTE, path, name))
 
     def tail(self, path: str, offset: int, most: int) -> Reading[bytes]:
         """As `Files.tail`."""
@@ -165,7 +119,7 @@ class RemoteFiles:
     def hold_all(self, paths: Iterable[str], device: str) -> Mapping[str, Reading[int]]:
         """As `MachineFs.hold_all`."""
         wanted = tuple(dict.fromkeys(paths))
-        devices = map(device_of, self._asker.ask([Question(kind=Kind.NUMBERS, path=path) for path in wanted]))
+        devices = map(file_system_of, self._asker.ask([Question(kind=Kind.NUMBERS, path=path) for path in wanted]))
         found: dict[str, Reading[int]] = {}
         right = list[str]()
         for path, reading in zip(wanted, devices, strict=True):
@@ -190,7 +144,7 @@ class RemoteFiles:
 
     def _kept(self, path: str, handle: bytes) -> int:
         self._last += 1
-        self._held[self._last] = handle or None
+        self._held[self._last], self._sessions[self._last] = handle or None, self._asker.session
         if handle:
             self._numbers[path] = self._last
         return self._last
@@ -203,18 +157,28 @@ class RemoteFiles:
         if (known := self._again.pop(handle, None)) is not None:
             return parsed(known, text_of)
         try:
-            found = self._asker.job(jobs.again(held, path, _PAGE), lambda: _lost(path))
+            found = self._asker.job(self._job_again(handle, path), lambda: _lost(path))
         except HostError as error:
             return Missing(source=path, why=Why.FAILED, detail=error.message)
         return parsed(found, text_of)
 
     def release(self, handle: int) -> None:
         """As `MachineFs.release`."""
-        held = self._held.pop(handle)
+        held, session = self._held.pop(handle), self._sessions.pop(handle)
         self._numbers = {path: number for path, number in self._numbers.items() if number != handle}
         if held is not None and not self._asker.lost:
             with suppress(HostError):
-                self._asker.job(jobs.closed(held), lambda: None)
+                self._asker.job(self._job_close(held, session), lambda: None)
+
+    def _job_again(self, number: int, path: str) -> "Job[Reading[bytes]]":
+        """Reads an open file. A handle of an earlier session, which an interruption ended, would be another file now."""
+        if self._sessions[number] != self._asker.session:
+            return _lost(path)
+        return (yield from jobs.again(self._held[number] or b"", path, _PAGE))
+
+    def _job_close(self, handle: bytes, session: int) -> "Job[None]":
+        if session == self._asker.session:
+            yield from jobs.closed(handle)
 
     def write(self, path: str, data: bytes, mode: int = 0o644) -> None:
         """As `Files.write`."""
@@ -229,7 +193,12 @@ class RemoteFiles:
 
     def write_attribute(self, path: str, text: str) -> None:
         """As `Files.write_attribute`."""
-        script = f"printf {quoted((octal(text.encode()),))} | dd of={quoted((path,))} conv=notrunc bs=65536 status=none"
+        there = quoted((path,))
+        # dd would make a file that does not exist.
+        script = (
+            f"if [ -e {there} ]; then printf {quoted((octal(text.encode()),))} | "
+            f"dd of={there} conv=notrunc bs=65536 status=none; else echo {quoted((_ABSENT,))} >&2; false; fi"
+        )
         _require(path, self._asker.job(jobs.write_attribute(path, text.encode()), lambda: self._by_shell(script)))
 
     def make_folder(self, path: str, mode: int = 0o755) -> None:
@@ -318,34 +287,6 @@ class RemoteFifo:
 def _first_failure(outputs: Iterable[Output]) -> str:
     """Why the first script failed that did, else empty."""
     return next((reason for output in outputs if (reason := _failure(output))), "")
-
-
-def exists_of(reading: Reading[object]) -> Reading[bool]:
-    """Whether a path exists, from its STATUS."""
-    if isinstance(reading, Missing):
-        return Known(value=False, source=reading.source) if reading.why is Why.ABSENT else reading
-    return Known(value=True, source=reading.source)
-
-
-def device_of(reading: Reading[object]) -> Reading[str]:
-    """MAJOR:MINOR of the file system of a path, from its NUMBERS."""
-    return parsed(cast("Reading[Numbers]", reading), lambda numbers: _device(numbers.device))
-
-
-def names_of(reading: Reading[object], keep: tuple[str, ...] | None) -> Reading[tuple[str, ...]]:
-    """Of the NAMES of a folder, those that begin with one of `keep`."""
-    found = cast("Reading[tuple[str, ...]]", reading)
-    return (
-        found if keep is None else parsed(found, lambda names: tuple(each for each in names if each.startswith(keep)))
-    )
-
-
-def _device(number: int) -> str:
-    return f"{os.major(number)}:{os.minor(number)}"
-
-
-def _whole(path: str, reading: Reading[object]) -> Reading[bytes]:
-    return reading if isinstance(reading, Missing) else whole(path, cast("Known[bytes]", reading).value)
 
 
 def _lost(path: str) -> Reading[bytes]:

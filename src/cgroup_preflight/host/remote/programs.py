@@ -1,5 +1,6 @@
 """Commands, processes and the clock of a machine at the other end."""
 
+import math
 import os
 import select
 import signal
@@ -131,13 +132,20 @@ def _number(stdout: IO[bytes]) -> int:
         seen += 1
         if byte != b"\n":
             line += byte
-        elif line.startswith(_PID_MARK) and line.removeprefix(_PID_MARK).isdigit():
-            return int(line.removeprefix(_PID_MARK))
+        elif line.startswith(_PID_MARK) and _is_pid(number := line.removeprefix(_PID_MARK)):
+            return int(number)
         else:
             line = b""
     raise OSError("the command did not start")
 
 
+def _is_pid(text: bytes) -> bool:
+    """Whether it is a number that a process can have: int() refuses very long ones with an error of its own."""
+    return text.isdigit() and len(text) <= _DIGITS_MAX
+
+
+#: The largest number of a process is 4194304 (proc(5), pid_max).
+_DIGITS_MAX = 10
 _NOISE_MAX = 256 * 1024
 _PID_MARK = b"cgroup-preflight started "
 
@@ -155,7 +163,7 @@ class RemoteProcesses:
         """As `Processes.own`: the shell, which ends with its line."""
         if not self._own:
             text = self._asker.scripts([Script(text="echo $$")])[0].out.strip()
-            if not text.isdigit():
+            if not _is_pid(text):
                 raise HostError("the shell does not say its number", remedy=_LOOK_AT)
             self._own = int(text)
         return self._own
@@ -283,7 +291,10 @@ def _first_number(reading: Reading[object], where: str) -> float:
     words = cast("bytes", reading.value).split() if isinstance(reading, Known) else []
     try:
         # A date(1) without fractions prints the letter.
-        return float(words[0].split(b".%")[0][:32])
+        number = float(words[0].split(b".%")[0][:32])
+        if not math.isfinite(number):
+            raise ValueError
+        return number
     except (IndexError, ValueError):
         reason = str(reading) if isinstance(reading, Missing) else "an odd answer"
         raise HostError(f"the clock cannot be read: {reason}", where=where,

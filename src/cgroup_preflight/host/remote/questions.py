@@ -46,6 +46,10 @@ class Kind(enum.StrEnum):
     COMMAND = "command"
 
 
+#: Those that find(1) answers.
+_LISTS = (Kind.NAMES, Kind.FOLDERS, Kind.TREE)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
     """One question. `words` are an argv, or the name of an attribute; `start` and `most` are of TAIL, in bytes."""
@@ -161,7 +165,8 @@ def reading_of(question: Question, output: Output) -> Reading[object]:
         return _completed(question, output, source)
     if question.kind in (Kind.WRITABLE, Kind.READABLE):
         return Known(value=output.status == 0, source=source)
-    if output.status != 0 or (question.kind is Kind.TAIL and output.err):
+    went = question.kind in _LISTS and output.status == 1 and bool(output.out) and _only_went(output.err)
+    if (output.status != 0 and not went) or (question.kind is Kind.TAIL and output.err):
         return _reason(source, output)
     try:
         return Known(value=_value(question, output.out), source=source)
@@ -196,6 +201,13 @@ def _value(question: Question, out: bytes) -> object:
             if page not in _PAGE_SIZES:
                 raise ValueError(f"a page of {page} bytes")
             return page
+
+
+def _only_went(complaints: str) -> bool:
+    """Whether find(1) complains only about what went while it looked: cgroups come and go all the time."""
+    ends = tuple(f": {os.strerror(number)}" for number in (errno.ENOENT, errno.ENODEV))
+    lines = complaints.splitlines()
+    return bool(lines) and all(line.endswith(ends) for line in lines)
 
 
 def _folder(entry: bytes) -> tuple[str, int]:

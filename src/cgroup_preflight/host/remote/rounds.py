@@ -10,14 +10,13 @@ from collections.abc import Callable
 from typing import TypeVar, cast
 
 from cgroup_preflight.core.errors import HostError, PreflightError
-from cgroup_preflight.core.reading import Missing, Reading, Why, parsed, value_or
+from cgroup_preflight.core.reading import Missing, Reading, Why
 from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.host.command import Completed
-from cgroup_preflight.host.fs import pieces_of, text_of, whole
 from cgroup_preflight.host.remote.asking import Asker
-from cgroup_preflight.host.remote.files import device_of, exists_of, names_of
 from cgroup_preflight.host.remote.line import LineError
 from cgroup_preflight.host.remote.questions import Kind, Question, source_of
+from cgroup_preflight.host.remote.readings import AskedReadings
 
 T = TypeVar("T")
 #: More rounds than any reader needs; a machine whose answers lead to new questions without end is given up.
@@ -44,7 +43,7 @@ class Answers:
         return Missing(source=source_of(question), why=Why.NOT_RECORDED, detail="not asked yet")
 
 
-class AskedFs:
+class AskedFs(AskedReadings):
     """As `HostFs`, and of `MachineFs` what readers of facts need."""
 
     def __init__(self, answers: Answers) -> None:
@@ -53,66 +52,9 @@ class AskedFs:
     def _ask(self, kind: Kind, path: str = "", name: str = "") -> Reading[object]:
         return self._answers.of(Question(kind=kind, path=path, words=(name,) if name else ()))
 
-    def data(self, path: str) -> Reading[bytes]:
-        """As `MachineFs.data`."""
-        found = cast("Reading[bytes]", self._ask(Kind.DATA, path))
-        return found if isinstance(found, Missing) else whole(path, found.value)
-
-    def quick(self, path: str) -> Reading[bytes]:
-        """As `MachineFs.quick`."""
-        return cast("Reading[bytes]", self._ask(Kind.DATA, path))
-
-    def read(self, path: str) -> Reading[str]:
-        """As `HostFs.read`."""
-        return parsed(self.data(path), text_of)
-
-    def pieces(self, path: str, keep: tuple[str, ...], separator: str) -> Reading[tuple[str, ...]]:
-        """As `HostFs.pieces`."""
-        return parsed(self.data(path), lambda data: pieces_of(data, keep, separator))
-
-    def link(self, path: str) -> Reading[str]:
-        """As `HostFs.link`."""
-        return cast("Reading[str]", self._ask(Kind.LINK, path))
-
-    def exists(self, path: str) -> Reading[bool]:
-        """As `HostFs.exists`."""
-        return exists_of(self._ask(Kind.STATUS, path))
-
-    def device(self, path: str) -> Reading[str]:
-        """As `HostFs.device`."""
-        return device_of(self._ask(Kind.NUMBERS, path))
-
-    def names(self, path: str, keep: tuple[str, ...] | None = None) -> Reading[tuple[str, ...]]:
-        """As `HostFs.names`."""
-        return names_of(self._ask(Kind.NAMES, path), keep)
-
-    def folders(self, path: str) -> Reading[tuple[str, ...]]:
-        """As `MachineFs.folders`."""
-        return cast("Reading[tuple[str, ...]]", self._ask(Kind.FOLDERS, path))
-
     def tree(self, path: str) -> Reading[tuple[tuple[str, int], ...]]:
         """All folders in and below a folder: the path below it, empty for itself, and the inode number; needs GNU find."""
         return cast("Reading[tuple[tuple[str, int], ...]]", self._ask(Kind.TREE, path))
-
-    def read_only(self, path: str) -> Reading[bool]:
-        """As `HostFs.read_only`."""
-        return cast("Reading[bool]", self._ask(Kind.READ_ONLY, path))
-
-    def machine(self) -> Reading[str]:
-        """As `HostFs.machine`."""
-        return cast("Reading[str]", self._ask(Kind.MACHINE))
-
-    def page_size(self) -> Reading[int]:
-        """As `HostFs.page_size`."""
-        return cast("Reading[int]", self._ask(Kind.PAGE_SIZE))
-
-    def writable(self, path: str) -> bool:
-        """As `Files.writable`."""
-        return bool(value_or(self._ask(Kind.WRITABLE, path), default=False))
-
-    def attribute(self, path: str, name: str) -> Reading[bytes]:
-        """As `Files.attribute`."""
-        return cast("Reading[bytes]", self._ask(Kind.ATTRIBUTE, path, name))
 
 
 class AskedRunner:

@@ -18,7 +18,7 @@ T = TypeVar("T")
 _WINDOW = 64
 _SECONDS = 20.0
 #: For a whole call, however long its answers are.
-_CALL_SECONDS = 300.0
+_CALL_SECONDS = 120.0
 _EXTENSIONS_MAX = 64
 #: What the answers of one call may have together.
 _BYTES_MAX = 128 << 20

@@ -63,11 +63,11 @@ def status(path: str) -> Job[Reading[Status]]:
     if reply.kind == p.STATUS:
         return _refused(path, reply)
     found = p.attributes_of(reply)
-    return Known(
-        value=Status(size=found.size or 0, mode=found.mode or 0, uid=found.uid or 0, gid=found.gid or 0,
-                     time=float(found.time or 0)),
-        source=path,
-    )  # fmt: skip
+    if found.size is None or found.mode is None or found.uid is None or found.gid is None or found.time is None:
+        # What is not said is not 0: that would be root.
+        return Missing(source=path, why=Why.MALFORMED, detail="the server does not say everything about the file")
+    value = Status(size=found.size, mode=found.mode, uid=found.uid, gid=found.gid, time=float(found.time))
+    return Known(value=value, source=path)
 
 
 def link(path: str) -> Job[Reading[str]]:
@@ -143,7 +143,9 @@ def write(path: str, data: bytes, mode: int, temporary: str) -> Job[str]:
         return handle
     reason = yield from _written(handle, data, 0)
     replies = yield [request(p.EXTENDED, b"fsync@openssh.com", handle), request(p.CLOSE, handle)]
-    reason = reason or _failure(replies[1])
+    # A server that has no fsync says so; a disk that is full can say it only now.
+    synced = "" if p.status_of(replies[0])[0] == p.UNSUPPORTED else _failure(replies[0])
+    reason = reason or synced or _failure(replies[1])
     if not reason:
         # Not the rename of version 3, which replaces no file.
         (reply,) = yield [request(p.EXTENDED, b"posix-rename@openssh.com", os.fsencode(temporary), os.fsencode(path))]

@@ -13,6 +13,7 @@ import signal
 import socket
 import stat
 import subprocess
+import threading
 import time
 from collections.abc import Sequence
 
@@ -54,9 +55,10 @@ class SshLines:
         self.name = host_name(name)
         self._words = (program, *(("-F", config) if config else ()), "-T",
                        *(word for option in _OPTIONS for word in ("-o", option)))  # fmt: skip
-        digest = hashlib.sha256(f"{name}\0{config}".encode()).hexdigest()[:24]
+        digest = hashlib.sha256(f"{name}\0{_version(config)}".encode()).hexdigest()[:24]
         self._socket = os.path.join(folder, digest) if folder else ""
         self._processes = list[subprocess.Popen[bytes]]()
+        self._lock, self._abandoned = threading.Lock(), False
 
     def shell(self) -> Line:
         """As `Lines.shell`."""
@@ -86,7 +88,12 @@ class SshLines:
         return self._start(self._argv((quoted(("exec", "sh", "-c", script)),)))
 
     def abandon(self) -> None:
-        """Ends every ssh of this host, so that whoever waits for one stops waiting; for another thread than that one."""
+        """Ends every ssh of this host, so that whoever waits for one stops waiting; for another thread than that one.
+
+        From now on, none starts.
+        """
+        with self._lock:
+            self._abandoned = True
         for process in self._processes:
             if process.poll() is None:
                 process.terminate()
@@ -134,11 +141,15 @@ class SshLines:
                 "there is no program ssh here", where=self.name, remedy=Remedy(title="install OpenSSH's client")
             )
         try:
-            process = subprocess.Popen(
-                (program, *argv[1:]), stdin=pipe, stdout=pipe, stderr=errors,
-                env=environment, start_new_session=True,
-            )  # fmt: skip
-            self._processes.append(process)
+            with self._lock:
+                if self._abandoned:
+                    raise LineError("the command is ending", where=self.name, remedy=_REMEDY)
+                process = subprocess.Popen(
+                    (program, *argv[1:]), stdin=pipe, stdout=pipe, stderr=errors,
+                    env=environment, start_new_session=True,
+                )  # fmt: skip
+                # One that has ended is waited for here: a service may be asked thousands of times whether it is ready.
+                self._processes = [*(one for one in self._processes if one.poll() is None), process]
             return process
         except OSError as error:
             raise LineError(f"ssh does not start: {error.strerror}", where=self.name, remedy=_REMEDY) from None
@@ -157,6 +168,16 @@ def control_folder() -> str:
             if private and len(os.fsencode(folder)) + 25 <= _SOCKET_MAX:
                 return folder
     return ""
+
+
+def _version(config: str) -> str:
+    """What tells one configuration from another: the same name can be another host in another file, or after a change."""
+    path = os.path.abspath(config or os.path.expanduser("~/.ssh/config"))
+    try:
+        found = os.stat(path)
+    except OSError:
+        return path
+    return f"{path}\0{found.st_dev} {found.st_ino} {found.st_size} {found.st_mtime_ns}"
 
 
 def _answers(path: str) -> bool:

@@ -16,6 +16,7 @@ def test_reads_are_exact_however_the_bytes_come():
     stream = LineStream(replay(b"OK 123\r\nrest and more", piece=3))
     assert stream.readline(100) == b"OK 123\r\n"
     assert stream.read(4) == b"rest"
+    assert stream.read(0) == b""
     assert stream.readline(4) == b" and"
     with pytest.raises(OSError, match="closed"):
         stream.read(100)
@@ -25,6 +26,7 @@ def test_reads_are_exact_however_the_bytes_come():
 def test_silence_and_a_peer_that_does_not_read_end_with_the_time():
     line, there = silent()
     stream = LineStream(line, seconds=0.05)
+    assert stream.read(0) == b""
     with pytest.raises(OSError, match="did not answer in time"):
         stream.read(1)
     with pytest.raises(OSError, match="did not answer in time"):

@@ -329,6 +329,33 @@ def test_an_interrupted_call_does_not_lose_the_machine(tree):
     asker.close()
 
 
+def test_a_handle_of_an_interrupted_session_is_never_another_file(tree):
+    door, asker = door_of(LocalLines(), NoNetwork())
+    device = value_or(door.files.device(str(tree)), "")
+    old = value_or(door.files.hold(f"{tree}/file", device), 0)
+    assert value_or(door.files.reread(old, f"{tree}/file"), "") == "text\n"
+    asker._sftp._line.fail("a call was interrupted")
+    # The new session gives the same handle to another file.
+    (tree / "other").write_text("another")
+    new = value_or(door.files.hold(f"{tree}/other", device), 0)
+    assert door.files._held[old] == door.files._held[new]
+    found = door.files.reread(old, f"{tree}/file")
+    assert isinstance(found, Missing)
+    assert found.why is Why.FAILED
+    door.files.prefetch([f"{tree}/file", f"{tree}/other"])
+    assert isinstance(door.files.reread(old, f"{tree}/file"), Missing)
+    assert value_or(door.files.reread(new, f"{tree}/other"), "") == "another"
+    door.files.release(old)
+    assert value_or(door.files.reread(new, f"{tree}/other"), "") == "another"
+    asker.close()
+
+
+def test_an_attribute_that_does_not_exist_is_not_made(door, tree):
+    with pytest.raises(HostError, match="no such file"):
+        door.files.write_attribute(f"{tree}/none", "1")
+    assert not (tree / "none").exists()
+
+
 @pytest.mark.skipif(not SFTP_SERVER, reason="there is no sftp-server here")
 def test_a_failure_that_sftp_has_no_word_for_is_named_by_the_shell(tree):
     door, asker = door_of(LocalLines(), NoNetwork())

@@ -1,14 +1,18 @@
 """What a run needs of a machine at the other end, by SFTP and by the shell alone; and how often it waits for it."""
 
+import contextlib
 import os
+import socket
 import stat
 import subprocess
 import time
 
 import pytest
 
+from cgroup_preflight.config.model import ReadyKind, ReadyTest
 from cgroup_preflight.core.errors import HostError
 from cgroup_preflight.core.reading import Known, Missing, Why
+from cgroup_preflight.engines.listeners import Listeners
 from cgroup_preflight.host.cgroup import Observer
 from cgroup_preflight.host.local import LocalFiles, LocalProcesses
 from cgroup_preflight.smoke.outside import Outside
@@ -207,3 +211,17 @@ def test_waiting_for_processes_takes_as_many_round_trips_for_any_number_of_them(
         for child in children:
             child.kill()
             child.wait()
+
+
+def test_who_listens_is_found_in_few_round_trips_for_any_number_of_open_files(machine):  # noqa: F811
+    door, asker = machine  # noqa: F811
+    observer = Observer(door.files, "/sys/fs/cgroup")
+    with contextlib.ExitStack() as stack:
+        for _ in range(100):
+            stack.enter_context(open(os.devnull, "rb"))
+        server = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        test = ReadyTest(kind=ReadyKind.TCP, target=f"127.0.0.1:{server.getsockname()[1]}")
+        batches, before = len(observer.pids()) // 64 + 2, asker.round_trips
+        assert f"(PID {os.getpid()})" in Listeners(door.files, observer).holder(test)
+    # A program that ends meanwhile can cost more of them.
+    assert asker.round_trips - before <= 12 + 12 * batches

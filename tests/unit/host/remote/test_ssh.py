@@ -151,3 +151,42 @@ def test_without_ssh_there_is_a_reason(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(LineError, match="no program ssh"):
         SshLines("web1", "").shell()
+
+
+@pytest.mark.starts_processes
+def test_after_the_end_of_all_none_starts(log):
+    lines = SshLines("web1", "")
+    lines.abandon()
+    with pytest.raises(LineError, match="the command is ending"):
+        lines.shell()
+    assert not log.exists()
+
+
+@pytest.mark.starts_processes
+def test_connections_that_ended_leave_no_process(log):
+    lines = SshLines("web1", "")
+    for _ in range(5):
+        lines.connection("127.0.0.1", 80).close()
+        until = soon()
+        while any(process.poll() is None for process in lines._processes) and time.monotonic() < until:
+            time.sleep(0.01)
+    assert len(lines._processes) == 1
+
+
+def test_a_connection_is_shared_only_with_the_same_configuration(tmp_path, monkeypatch):
+    """The same name of a host can be another host in another file, or in the same one later."""
+    places, found = (tmp_path / "a", tmp_path / "b"), set()
+    for place in places:
+        place.mkdir()
+        (place / "ssh.conf").write_text("Host web1\nHostName 10.0.0.1\n")
+        monkeypatch.chdir(place)
+        found.add(SshLines("web1", "/run/x", config="ssh.conf")._socket)
+    assert SshLines("web1", "/run/x", config=f"{places[1]}/ssh.conf")._socket in found
+    (places[1] / "ssh.conf").write_text("Host web1\nHostName 10.0.0.22\n")
+    found.add(SshLines("web1", "/run/x", config="ssh.conf")._socket)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    found.add(SshLines("web1", "/run/x")._socket)
+    (tmp_path / ".ssh").mkdir()
+    (tmp_path / ".ssh" / "config").write_text("Host web1\nHostName 10.0.0.3\n")
+    found.add(SshLines("web1", "/run/x")._socket)
+    assert len(found) == 5
