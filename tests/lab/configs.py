@@ -42,7 +42,7 @@ for pattern in [f"{folder}/{name}" for folder in folders for name in ("cgpf*", "
 for folder, names, _ in os.walk("/sys/fs/cgroup"):
     print(*(f"cgroup {folder}/{name}" for name in names if name.startswith("cgpf")), sep="\n")
 inputs = ("/run/preflight/in/fixtures/", "/run/preflight/in/shop/dist/", "/var/tmp/lab/")
-ours = (*inputs, "smoke/payload.py", "_SYSTEMD_INVOCATION_ID=")
+ours = (*inputs, "/payload.sh", "_SYSTEMD_INVOCATION_ID=")
 for pid in (name for name in os.listdir("/proc") if name.isdigit() and int(name) != os.getpid()):
     try:
         words = open(f"/proc/{pid}/cmdline", "rb").read().decode(errors="replace").replace("\0", " ")

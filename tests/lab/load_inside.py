@@ -55,8 +55,7 @@ class Free(Changed):
     """Payloads with one process each, on any CPU."""
 
     def ask(self, item, line):
-        _, _, seconds, folder = line.split(" ", 3)
-        super().ask(item, f"cpu 1 {seconds} {folder}")
+        super().ask(item, "cpu 1" if line.startswith("load ") else line)
 
 
 def on_all(load, plan, cpus):
@@ -103,7 +102,10 @@ def main(path, places="few", change=""):
         run_scope.run_scope(engine, door, plan, name, facts.mount_point) as run,
     ):
         place = LoadPlace(
-            payloads=(Free if places == "free" else Changed)(engine, run.cgroups, folder, None, change=change), engine=engine,
+            payloads=(Free if places == "free" else Changed)(
+                engine, door.files, run.cgroups, folder, None, change=change
+            ),
+            engine=engine,
             observer=Observer(door.files, facts.mount_point), door=door, slices=run.cgroups,
         )  # fmt: skip
         (found,) = LoadProbe(load, place).run()

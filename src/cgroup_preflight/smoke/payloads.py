@@ -7,7 +7,6 @@ is moved into a slice of its own, which the manager makes with the settings that
 """
 
 import os
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 
@@ -17,6 +16,7 @@ from cgroup_preflight.engines.base import Engine
 from cgroup_preflight.host.cgroup import Observer
 from cgroup_preflight.plan.unit_syntax import setting_pairs
 from cgroup_preflight.plan.unitfile import slice_file
+from cgroup_preflight.smoke.payload import SCRIPT
 from cgroup_preflight.smoke.probe_plan import ProbeUnit, probe_launch
 
 if TYPE_CHECKING:
@@ -28,12 +28,11 @@ if TYPE_CHECKING:
 else:
     Protocol = object
 
-#: The most payloads that wait at the same time: each is a process of Python.
+#: The most payloads that wait at the same time.
 AT_ONCE = 8
-SCRIPT = os.path.join(os.path.dirname(__file__), "payload.py")
-#: The compiled file where there is one: Python compiles a script on each start, and each unit starts one.
-_PAYLOAD = f"{SCRIPT}c" if os.path.exists(f"{SCRIPT}c") else SCRIPT
-COMMAND = (sys.executable, "-I", "-S", _PAYLOAD)
+_SHELL, _SCRIPT = "/bin/sh", "payload.sh"
+#: A file system in memory of a guest. Elsewhere it is also for other programs, which a full one would harm.
+STORES = "/dev/shm"  # noqa: S108 - its names are made up for the run
 #: On another machine nothing keeps the FIFO open between two lines, so the payload does: its input never comes to an end.
 _KEEPS_INPUT = 'exec <>"$0"; exec "$@"'
 
@@ -55,15 +54,27 @@ class Payloads(Protocol):
 
 
 class _Lines:
-    """The lines for payloads, through a FIFO for each."""
+    """The program of payloads, and for each the FIFO for its lines and its gate."""
 
     def __init__(self, files: "Files", folder: str) -> None:
         self._files, self._folder = files, folder
         self._asks: dict[str, Fifo] = {}
-        self._counts: dict[str, int] = {}
+        self._drops: dict[str, int] = {}
+        #: Those that have something to do.
+        self._busy: set[str] = set()
+        self._has_script = False
 
     def file(self, name: str, kind: str) -> str:
         return os.path.join(self._folder, f"{name}.{kind}")
+
+    def command(self, name: str) -> tuple[str, ...]:
+        """How a payload starts, with its gate."""
+        if not self._has_script:
+            self._files.write_all(self._folder, {_SCRIPT: SCRIPT.encode()})
+            self._has_script = True
+        gate = self.file(name, "gate")
+        self._files.fifo(gate).close()
+        return _SHELL, os.path.join(self._folder, _SCRIPT), gate
 
     def open(self, name: str) -> str:
         path = self.file(name, "ask")
@@ -72,12 +83,20 @@ class _Lines:
 
     def ask(self, name: str, line: str) -> None:
         self._asks[name].write(line)
-        self._counts[name] = self._counts.get(name, 0) + 1
+        if line.startswith("drop "):
+            self._drops[name] = self._drops.get(name, 0) + 1
+            self._busy.discard(name)
+        else:
+            self._busy.add(name)
 
     def is_idle(self, name: str) -> bool:
-        """Whether a payload has answered all that it was asked."""
+        """Whether all has ended that a payload has started."""
         said = self._files.data(self.file(name, "out"))
-        return isinstance(said, Known) and said.value.count(b"{'over'") == self._counts.get(name, 0)
+        return (
+            name not in self._busy
+            and isinstance(said, Known)
+            and said.value.count(b"{'over'") == self._drops.get(name, 0)
+        )
 
     def close(self, name: str) -> None:
         if (fifo := self._asks.pop(name, None)) is not None:
@@ -89,12 +108,12 @@ class ServicePayloads:
 
     def __init__(
         self, engine: Engine, files: "Files", slices: Mapping[str, str], folder: str, user: tuple[int, int] | None,
-        command: tuple[str, ...] = (),
+        *, keeps_input: bool = False,
     ) -> None:  # fmt: skip
-        """`command` is that of a payload on another machine."""
+        """`keeps_input`: on another machine."""
         self._engine, self._slices, self._user = engine, slices, user
         self._lines = _Lines(files, folder)
-        self._command = command
+        self._keeps_input = keeps_input
 
     @contextmanager
     def started(self, units: Sequence[ProbeUnit], longest: float) -> Iterator[dict[str, str]]:
@@ -103,10 +122,11 @@ class ServicePayloads:
             launches = []
             for item in units:
                 stack.callback(self._lines.close, item.unit)
-                ask = self._lines.open(item.unit)
-                command = ("/bin/sh", "-c", _KEEPS_INPUT, ask, *self._command) if self._command else COMMAND
-                launches.append(probe_launch(item, command=command, user=self._user, longest=longest,
-                                             ask="" if self._command else ask, output=self.output(item)))  # fmt: skip
+                ask, command = self._lines.open(item.unit), self._lines.command(item.unit)
+                if self._keeps_input:
+                    ask, command = "", (_SHELL, "-c", _KEEPS_INPUT, ask, *command)
+                launches.append(probe_launch(item, command=command, user=self._user, longest=longest, ask=ask,
+                                             output=self.output(item)))  # fmt: skip
             yield stack.enter_context(self._engine.started(launches))
 
     def cgroup(self, item: ProbeUnit) -> str:
@@ -193,8 +213,8 @@ class MovedPayloads:
         free = next((name for name in self._begun if name not in self._names.values()), None)
         self._names[item.unit] = free or item.unit
         if free is None:
-            words = (*COMMAND, self._lines.open(item.unit), self._lines.file(item.unit, "out"))
-            self._begun[item.unit] = self._programs.start(words)
+            files = (f"{STORES}/{item.unit}", self._lines.open(item.unit), self._lines.file(item.unit, "out"))
+            self._begun[item.unit] = self._programs.start((*self._lines.command(item.unit), *files))
 
     def _put(self, item: ProbeUnit, cgroup: str) -> None:
         self._engine.write_attribute(self._observer.path(cgroup, "cgroup.procs"), str(self._process(item).pid))

@@ -36,7 +36,7 @@ from cgroup_preflight.smoke.load_measure import LoadPlace, weigh
 from cgroup_preflight.smoke.margins import margin_findings
 from cgroup_preflight.smoke.outside import outside_findings
 from cgroup_preflight.smoke.own_units import create_files, create_users, own_unit_findings, refuse_on_host
-from cgroup_preflight.smoke.payloads import MovedPayloads, ServicePayloads
+from cgroup_preflight.smoke.payloads import STORES, MovedPayloads, ServicePayloads
 from cgroup_preflight.smoke.policy import OOMD, judge, policies, unheard
 from cgroup_preflight.smoke.probe_findings import probe_findings
 from cgroup_preflight.smoke.probe_plan import Capacity, plan_probes, probe_units
@@ -87,7 +87,7 @@ def smoke(
         refuse_on_host(wanted, config.path, root=choice.name == "systemd" and not choice.sudo)
     return prove(
         config, only(shipped, names), facts, engine, door, say, user=_run_as(facts, choice, door), inside=inside,
-        before_start=partial(_drop_caches, door) if inside else lambda: None, moves=inside and choice.name == "systemd" and not choice.sudo,
+        before_start=partial(_prepare_guest, door) if inside else lambda: None, moves=inside and choice.name == "systemd" and not choice.sudo,
         elsewhere=_elsewhere(choice, facts, carried),
     )  # fmt: skip
 
@@ -106,14 +106,13 @@ def prove(
     for left in run_scope.clean_leftovers(engine, door):
         say(f"removed what a crashed run left behind ({left})")
     with _folder(door, run_name, stays=inside) as folder, ExitStack() as stack:
-        payload: tuple[str, ...] = ()
         if elsewhere is not None:
             guarded = run_scope.Guarded(scope=run_name, folder=folder, unit_folder=engine.unit_folder)
             there = stack.enter_context(elsewhere.prepared(door, guarded, config, shipped, say))
-            door, config, shipped, payload = there.door, there.config, there.plan, there.payload
+            door, config, shipped = there.door, there.config, there.plan
         plan = scoped(shipped, run_name, in_place=inside)
         run = _Run(config=config, plan=plan, facts=facts, engine=engine, door=door, name=run_name, folder=folder,
-                   user=user, inside=inside, payload=payload)  # fmt: skip
+                   user=user, inside=inside, elsewhere=elsewhere is not None)  # fmt: skip
         return _proved(run, say, before_start, moves=moves)
 
 
@@ -130,7 +129,7 @@ class _Run:
     folder: str
     user: tuple[int, int] | None
     inside: bool
-    payload: tuple[str, ...]
+    elsewhere: bool
 
 
 def _proved(run: _Run, say: Say, before_start: Callable[[], None], *, moves: bool) -> SmokeResult:
@@ -154,8 +153,10 @@ def _proved(run: _Run, say: Say, before_start: Callable[[], None], *, moves: boo
             seen = services.run_all(proofs, meanwhile)
             traced = {one.service.unit: launches[one.service.unit] for one in seen if _can_be_traced(one)}
             traces: dict[str, Trace] = {}
-            payloads = moved or ServicePayloads(engine, door.files, scope.cgroups, folder, run.user, run.payload)
-            runner = Probes(engine, observer, door, scope.cgroups, mount, payloads)
+            payloads = moved or ServicePayloads(
+                engine, door.files, scope.cgroups, folder, run.user, keeps_input=run.elsewhere
+            )
+            runner = Probes(engine, observer, door, scope.cgroups, payloads)
             policed = _policed(plan, engine, numbers)
             # A trace waits most of its time: the processes of the probes can start meanwhile.
             with started_traces(engine, door, traced, run.name, folder) as finish:
@@ -242,12 +243,16 @@ def _folder(door: Door, run_name: str, *, stays: bool) -> Iterator[str]:
             door.files.remove_private(f"{run_name}-")
 
 
-def _drop_caches(door: Door) -> None:
-    """Empties the page cache of a guest, so that a service is charged for the pages of its program and its files.
+def _prepare_guest(door: Door) -> None:
+    """Makes room for the memory of probes, and empties the page cache of a guest.
+
+    The kernel takes no more for a file in memory than the file system may have (mm/shmem.c, shmem_fallocate), half of the
+    memory unless somebody sets it. The cache is emptied so that a service is charged for the pages of its program and its files.
 
     The kernel charges a page to the cgroup that touches it first; before, this tool read the programs
     (Documentation/admin-guide/cgroup-v2.rst, "Memory Ownership"; sysctl/vm.rst, drop_caches).
     """
+    door.programs.run(("mount", "-o", "remount,size=100%", STORES))
     door.files.sync()
     door.files.write_attribute("/proc/sys/vm/drop_caches", "3")
 

@@ -77,7 +77,7 @@ def trial(tmp_path):
     made.payloads.close()
 
 
-def test_they_wait_with_the_least_weight_and_push_where_they_were_moved(tmp_path, trial):
+def test_they_wait_with_the_least_weight_and_push_where_they_were_moved(trial):
     pauses = []
     (item,) = trial.unit_list
     trial.payloads.begin(trial.unit_list, lambda: pauses.append(trial.places()))
@@ -92,9 +92,10 @@ def test_they_wait_with_the_least_weight_and_push_where_they_were_moved(tmp_path
         assert own == slice_cgroup(PLACE)
         text = trial.units.texts[PLACE]
         assert "\n[Slice]\nTasksMax=64\nMemorySwapMax=0\n" in text
-        trial.payloads.ask(item, f"tasks 3 30 {tmp_path}")
-        assert trial.said(item, "refused")["started"] == 3
-        assert trial.said(item, "over") == {"over": "tasks"}
+        trial.payloads.ask(item, "tasks 3")
+        assert trial.said(item, "started") == {"started": 32}
+        trial.payloads.ask(item, "drop 0")
+        assert trial.said(item, "over") == {"over": "drop"}
         assert Path(f"/proc/{pid}").exists()
     # It has answered, so it is free for the next unit.
     other = replace(item, unit=f"{SCOPE}-_load-0.service")
@@ -110,7 +111,7 @@ def test_one_that_has_not_answered_is_ended_and_not_used_again(trial):
     (item,) = trial.unit_list
     with trial.payloads.started(trial.unit_list, 60.0):
         pid = trial.said(item, "up")["up"]
-        trial.payloads.ask(item, f"load {1 << min(os.sched_getaffinity(0))} 60 /")
+        trial.payloads.ask(item, f"load {min(os.sched_getaffinity(0))}")
     assert not Path(f"/proc/{pid}").exists()
     with trial.payloads.started([replace(item, unit="other.service")], 60.0) as refused:
         assert refused == {}
@@ -119,7 +120,7 @@ def test_one_that_has_not_answered_is_ended_and_not_used_again(trial):
 def test_one_that_was_not_moved_pushes_against_nothing(trial):
     trial.units.refuses_to_move = True
     slices = trial.units.slices
-    made = Probes(trial.units, trial.machine.observer(), trial.machine.door(), slices, MOUNT, trial.payloads)
+    made = Probes(trial.units, trial.machine.observer(), trial.machine.door(), slices, trial.payloads)
     seen = made.run_all(SCOPE, trial.probes, lambda _: None, lambda: None, PLENTY)
     own = slice_cgroup(PLACE)
     assert {one.refused for one in seen} == {f"its process could not be moved to {own}"}

@@ -128,19 +128,20 @@ class Trial:
         self.inputs.append(handle)
 
     def _answer(self, line: str, launch: Launch, unit: Unit) -> None:
-        kind, _, _, folder = line.split(" ", 3)
-        kind = kind if self.acts else "nothing"
-        cgroup = folder.removeprefix(MOUNT)
+        kind = line.split(" ")[0]
         with open(launch.output, "a") as out:
-            if kind == "tasks":
-                out.write("{'started': 63, 'refused': True, 'pids.current': '64', 'pids.max': '64'}\n")
-            elif kind == "max":
-                out.write("{'eating': 1}\n")
-                self.machine.write(cgroup, memory_events="oom_kill 1\n")
-                self.machine.files[f"{MOUNT}{cgroup}/memory.events.local"] = "max 5\noom 1\n"
-            out.write(f"{{'over': '{kind}'}}\n")
-            if kind == "tasks":
-                self.machine.files[f"{MOUNT}{unit.cgroup}/pids.events"] = "max 1\n"
+            if kind == "drop":
+                out.write("{'over': 'drop'}\n")
+            elif not self.acts:
+                out.write("{'ended': 1}\n")
+        if kind == "tasks" and self.acts:
+            self.machine.write(unit.cgroup, pids_current="64\n", pids_events="max 1\n")
+        if kind == "push" and self.acts:
+            # Of the unit and of its slice, whichever limit is tested.
+            for cgroup in (unit.cgroup, unit.cgroup.rpartition("/")[0]):
+                count = len(self.pushed)
+                self.machine.write(cgroup, memory_events=f"oom_kill {count}\n")
+                self.machine.files[f"{MOUNT}{cgroup}/memory.events.local"] = f"max 5\noom {count}\n"
 
 
 def by_code(result: SmokeResult) -> dict[str, set[Status]]:
@@ -161,7 +162,7 @@ def test_a_run_where_all_holds(tmp_path):
     assert [limit.file.partition("-")[2] for limit in service.limits if limit.ok] == [
         f"api.slice/{name}" for name in ("memory.max", f"{service.unit}/memory.max", f"{service.unit}/pids.max")
     ]
-    assert {line.split()[0] for line in trial.pushed} == {"tasks", "max"}
+    assert {line.split()[0] for line in trial.pushed} == {"push", "tasks", "drop"}
     assert os.listdir(trial.units.unit_folder) == []
     assert trial.machine.cgroups == {""}
     assert result.processes_started == 0
