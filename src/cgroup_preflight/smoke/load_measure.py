@@ -6,7 +6,7 @@ from cgroup_preflight.core.reading import Known, Missing, Why, value_or
 from cgroup_preflight.core.records import TYPE_CHECKING, dataclass
 from cgroup_preflight.core.report import Finding
 from cgroup_preflight.smoke.lifted import is_limited, lifted
-from cgroup_preflight.smoke.load import LoadPlan, plan_load
+from cgroup_preflight.smoke.load import LoadPlan
 from cgroup_preflight.smoke.load_findings import LoadHost, LoadWindow, is_clear, judge_load, untested, without_effect
 
 if TYPE_CHECKING:
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from cgroup_preflight.engines.base import Engine
     from cgroup_preflight.host.cgroup import Observer
     from cgroup_preflight.host.door import Door
-    from cgroup_preflight.plan.model import Plan
     from cgroup_preflight.smoke.payloads import Payloads
     from cgroup_preflight.smoke.probe_plan import ProbeUnit
 
@@ -57,14 +56,12 @@ class LoadPlace:
 
 
 def weigh(
-    place: LoadPlace, scope: str, plan: "Plan", say: Callable[[str], None], *, required: bool,
-    online: frozenset[int] = frozenset(),
+    place: LoadPlace, load: LoadPlan | None, reason: str, say: Callable[[str], None], *, required: bool
 ) -> tuple[Finding, ...]:  # fmt: skip
-    """The finding about the weights of a plan; none where no weight has a sibling. Raises HostError.
+    """The finding about the weights of a plan, from the answer of `plan_load`; none where no weight has a sibling.
 
-    On the CPUs that this process may use, of those that are `online`; `required`: weights without effect are a fail.
+    `required`: weights without effect are a fail. Raises HostError.
     """
-    load, reason = plan_load(scope, plan, place.door.processes.cpus(), online)
     if load is None:
         return (without_effect(reason),) if reason else ()
     say(f"testing CPUWeight with {len(load.hogs)} services at the same time")
