@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from cgroup_preflight.smoke.probe_plan import ProbeUnit
 
 #: How often is measured at most and how long each time, and how long the processes have before to begin; seconds.
-WINDOWS, WINDOW_SECONDS, SETTLE_SECONDS = 33, 0.3, 0.2
+WINDOWS, WINDOW_SECONDS, SETTLE_SECONDS = 50, 0.2, 0.2
 _UP_SECONDS = 60.0
 #: The longest that it measures on a machine that is busy; seconds.
 _LONGEST = 20.0
@@ -112,6 +112,8 @@ class LoadProbe:
             return (untested(_ENDED),)
         self._clock.sleep(SETTLE_SECONDS)
         windows: list[LoadWindow] = []
+        # The time for reading is of the next window.
+        due = self._clock.monotonic() + WINDOW_SECONDS
         before = self._moment(cgroups)
         end = self._clock.monotonic() + _LONGEST
         while (
@@ -119,7 +121,8 @@ class LoadProbe:
             and self._clock.monotonic() < end
             and not (windows and is_clear(self._load, windows, WINDOWS))
         ):
-            self._clock.sleep(WINDOW_SECONDS)
+            self._clock.sleep(max(due - self._clock.monotonic(), 0.0))
+            due = self._clock.monotonic() + WINDOW_SECONDS
             now = self._moment(cgroups)
             if before is None or now is None:
                 return (untested("cpu.stat or /proc/stat could not be read"),)
