@@ -72,7 +72,7 @@ def smoke(
 
     Raises HostError when the service manager does not answer; everything started is stopped in any case. `inside` a
     guest, which ends with the run, nothing is removed, and the output of services stays in files. On the machine behind
-    `door`, with the files `carried` there: `facts` and `choice` are its own.
+    `door`, with the files `carried` there: `facts` and `choice` are its own. A guest behind `door` has all files already.
     """
     _allow_files()
     uid = value_or(facts.uid, 0)
@@ -88,7 +88,8 @@ def smoke(
         refuse_on_host(wanted, config.path, root=choice.name == "systemd" and not choice.sudo)
     return prove(
         config, only(shipped, names), facts, engine, door, say, user=_run_as(facts, choice, door), inside=inside,
-        before_start=partial(_prepare_guest, door) if inside else lambda: None, moves=inside and choice.name == "systemd" and not choice.sudo,
+        before_start=partial(_prepare_guest, door) if inside else lambda: None,
+        moves=inside and choice.name == "systemd" and not choice.sudo and not door.host,
         elsewhere=_elsewhere(choice, facts, carried),
     )  # fmt: skip
 
@@ -113,7 +114,7 @@ def prove(
             door, config, shipped = there.door, there.config, there.plan
         plan = scoped(shipped, run_name, in_place=inside)
         run = _Run(config=config, plan=plan, facts=facts, engine=engine, door=door, name=run_name, folder=folder,
-                   user=user, inside=inside, elsewhere=elsewhere is not None)  # fmt: skip
+                   user=user, inside=inside, elsewhere=elsewhere is not None or bool(door.host))  # fmt: skip
         return _proved(run, say, before_start, moves=moves)
 
 

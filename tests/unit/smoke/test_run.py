@@ -236,6 +236,19 @@ def test_inside_a_guest_nothing_is_removed_and_nothing_is_said_of_it(tmp_path):
     assert trial.units.active("cgpf")
 
 
+def test_in_a_guest_at_the_end_of_lines_the_payload_is_put_there(tmp_path):
+    """The FIFO of a payload is kept open by itself there, so it is no input of its unit."""
+    trial, asked = Trial(tmp_path), []
+    trial.units.on_started = lambda launch, _unit: asked.append(launch)
+    door = trial.machine.door()
+    trial.machine.door = lambda: replace(door, host="ubuntu-24.04 guest (uml)")
+    trial.run(inside=True)
+    probes = [item for item in asked if "/bin/sh" in item.command]
+    assert probes
+    assert all(item.command[:2] == ("/bin/sh", "-c") and not item.input for item in probes)
+    assert {os.path.basename(item.command[-2]) for item in probes} == {"payload.sh"}
+
+
 def test_only_the_services_of_these_names_run(tmp_path):
     text = TEXT + '[services.other]\nbinary = "x"\n'
     assert [item.name for item in Trial(tmp_path, text).run(("other",)).services] == ["other"]
