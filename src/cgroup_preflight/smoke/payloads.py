@@ -95,7 +95,7 @@ class _Lines:
         return (
             name not in self._busy
             and isinstance(said, Known)
-            and said.value.count(b"{'over'") == self._drops.get(name, 0)
+            and said.value.count(b"over ") == self._drops.get(name, 0)
         )
 
     def close(self, name: str) -> None:
