@@ -61,8 +61,10 @@ class Pushes:
         """
         if probe.kind != "tasks":
             yield from self._clear(item)
-        pushes = {"cpu": self._burn, "tasks": self._crowd}
-        seen = yield from pushes.get(probe.kind, self._eat)(item, probe, target, before, kind)
+        if probe.kind == "cpu":
+            return (yield from self._burn(item, probe, target))
+        pushed = self._crowd if probe.kind == "tasks" else self._eat
+        seen = yield from pushed(item, probe, target, before, kind)
         if stay:
             self._crowded.add(item.unit)
         else:
@@ -110,29 +112,27 @@ class Pushes:
         local = self._keyed(target, "memory.events.local")
         return {**local, "oom_kill": self._keyed(target, "memory.events").get("oom_kill", 0)}
 
-    def _burn(
-        self, item: ProbeUnit, probe: Probe, target: str, _before: Mapping[str, int], _kind: str
-    ) -> Generator[None, None, tuple[Said, ...]]:
+    def _burn(self, item: ProbeUnit, probe: Probe, target: str) -> Generator[None, None, tuple[Said, ...]]:
         """CPU time beyond the quota: until three periods were throttled, or the time is over.
 
         A kernel that enforces the quota makes the group pay back what it used beyond it in the next periods. A machine
-        that stood still for a while (an emulated CPU counts that as use) is measured until the group has paid.
+        that stood still for a while (an emulated CPU counts that as use) is measured until the group has paid. The payload
+        reads its next line when its next period begins, so what was used is read after it has ended the processes.
         """
-        period, ends = probe.expectation.period_usec / 1e6, [self._stamped(target)]
-        start_before, start, start_after = ends[0]
+        period = probe.expectation.period_usec / 1e6
+        start_before, start, start_after = self._stamped(target)
         self._payloads.ask(item, f"cpu {probe.amount}")
 
         def is_clear() -> bool:
-            ends.append(self._stamped(target))
-            before, end, after = ends[-1]
-            throttled = end.get("nr_throttled", 0) - start.get("nr_throttled", 0)
-            used = (end.get("usage_usec", 0) - start.get("usage_usec", 0)) / 1e6
-            within = used <= probe.limit * (after - start_before + period)
-            return within and throttled >= _PERIODS and before - start_after >= _PERIODS * period
+            _, now, after = self._stamped(target)
+            throttled = now.get("nr_throttled", 0) - start.get("nr_throttled", 0)
+            used = (now.get("usage_usec", 0) - start.get("usage_usec", 0)) / 1e6
+            return throttled >= _PERIODS and used <= probe.limit * (after - start_before + period)
 
-        looks = self._now_and_then(is_clear, min(period, _OFTEN))
+        looks = self._now_and_then(is_clear, min(period / 2, _OFTEN))
         yield from self._until(looks, deadline(probe), gone=self._is_gone(item))
-        before, end, after = ends[-1]
+        yield from self.drop(item)
+        before, end, after = self._stamped(target)
         if self._is_gone(item)():
             return ()
         stat = {key: value - start.get(key, 0) for key, value in end.items()}

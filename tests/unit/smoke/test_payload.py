@@ -168,25 +168,32 @@ def test_starts_no_more_tasks_once_it_is_told_to_end_them(shell, tmp_path):
         assert 1 <= started["started"] <= 20000
 
 
-def test_uses_cpu_time_in_as_many_processes_as_asked_for(shell, tmp_path):
-    def busy() -> list[int]:
-        """Those that have used some ticks of CPU time."""
-        return [pid for pid, words in payload.processes().items() if int(words[11]) + int(words[12]) > 2]
+def busy(payload: Payload) -> list[int]:
+    """Those that have used some ticks of CPU time."""
+    return [pid for pid, words in payload.processes().items() if int(words[11]) + int(words[12]) > 2]
 
+
+def test_uses_cpu_time_in_as_many_processes_as_asked_for(shell, tmp_path):
     with running(shell, tmp_path) as payload:
         payload.ask("cpu 2")
-        assert len(until(busy, 2)) == 2
+        assert len(until(lambda: busy(payload), 2)) == 2
         payload.drop()
 
 
-def test_uses_cpu_time_on_the_named_cpus(shell, tmp_path):
+def test_uses_cpu_time_on_the_named_cpus_from_one_sign_on(shell, tmp_path):
     cpus = sorted(os.sched_getaffinity(0))[:2]
     with running(shell, tmp_path) as payload:
-        payload.ask(f"load {','.join(map(str, cpus))}")
-        assert sorted(int(line["busy"]) for line in payload.until("busy", len(cpus))) == cpus
-        found = [os.sched_getaffinity(pid) for pid in payload.processes()]
-        assert sorted(found, key=min) == [{cpu} for cpu in cpus]
-        payload.drop()
+        for turn in (1, 2):
+            payload.ask(f"load {','.join(map(str, cpus))}")
+            said = payload.until("bound", len(cpus) * turn)
+            assert sorted(line["bound"] for line in said[-len(cpus) :]) == cpus
+            found = [os.sched_getaffinity(pid) for pid in payload.processes()]
+            assert sorted(found, key=min) == [{cpu} for cpu in cpus]
+            time.sleep(0.2)
+            assert busy(payload) == []
+            payload.ask("go")
+            until(lambda: busy(payload), len(cpus))
+            payload.drop(turn)
 
 
 def test_does_not_use_time_of_other_cpus_than_those_named(shell, tmp_path):
@@ -280,7 +287,7 @@ def test_survives_a_child_that_is_killed_with_its_memory(shell, tmp_path):
         payload.drop(2)
 
 
-@pytest.mark.parametrize("line", ["cpu 1", "load {cpu}", "tasks 20", "tasks 600", "push 1048576", "keep 1048576", "own 1048576"])
+@pytest.mark.parametrize("line", ["cpu 1", "load {cpu}", "load {cpu}\ngo", "tasks 20", "tasks 600", "push 1048576", "keep 1048576", "own 1048576"])
 @pytest.mark.parametrize("end", ["input", signal.SIGTERM, signal.SIGKILL])
 def test_all_that_it_has_started_ends_with_it(shell, tmp_path, line, end):
     """When the tool dies its input ends; and a payload that is killed cannot end anything."""
