@@ -1,22 +1,29 @@
 """Roots that nobody here made: imported from an archive, booted, and used without Python in them."""
 
 import io
+import json
 import os
 import subprocess
 import sys
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from cgroup_preflight.guest import image, tools
+from cgroup_preflight.guest.recipe import recipe_for
+from tests.lab.sshd import PACKAGES
 
 _VALIDITY = '--aptopt=Acquire::Check-Valid-Until "false"'
 _INCLUDED = "systemd,systemd-sysv,dbus"
 
 
-def _run(*words: str, cache: Path, status: int = 0, stdin: str = "") -> str:
+def _run(*words: str, cache: Path | None = None, status: int = 0, stdin: str = "") -> str:
     argv = [sys.executable, "-m", "cgroup_preflight", "guest", *words]
+    home = {"XDG_CACHE_HOME": str(cache)} if cache is not None else {}
     done = subprocess.run(
-        argv, env={**os.environ, "XDG_CACHE_HOME": str(cache)}, input=stdin, capture_output=True, text=True, timeout=300,
+        argv, env={**os.environ, **home}, input=stdin, capture_output=True, text=True, timeout=300,
         check=False,
     )  # fmt: skip
     assert done.returncode == status, done.stderr
@@ -66,3 +73,79 @@ def test_a_root_that_lacks_something_is_refused(tmp_path: Path) -> None:
     said = _run("import", str(root), "--name", "foreign-empty", cache=tmp_path, status=3)
     assert "it lacks systemd, the program cat" in said
     assert [item.name for item in (tmp_path / "cgroup-preflight/images").iterdir() if item.is_dir()] == []
+
+
+_CONFIG = """
+[project]
+name = "shop"
+[target]
+distro = "{name}"
+[slices.api]
+TasksMax = 64
+[services.honest]
+binary = "honest"
+slice = "api"
+MemoryMax = "48M"
+CPUQuota = "50%"
+smoke = {{ duration = "300ms" }}
+[services.lifting]
+binary = "lifting"
+slice = "api"
+MemoryMax = "48M"
+smoke = {{ duration = "300ms" }}
+"""
+_HONEST = "#!/bin/sh\nexec sleep 600\n"
+_LIFTING = """#!/bin/sh
+mount -o remount,bind,rw /sys/fs/cgroup
+IFS= read -r line < /proc/self/cgroup
+echo max > "/sys/fs/cgroup${line#0::}/memory.max"
+exec sleep 600
+"""
+
+
+@pytest.fixture
+def imported(tmp_path: Path) -> Iterator[str]:
+    """The name of a root with an SFTP server: what is in an image of this tool, without the image's own units."""
+    source = image.ensure(recipe_for("debian-12", packages=PACKAGES), image.cache_folder(os.environ))
+    name, tree, root = f"foreign-{os.getpid()}", tmp_path / "tree", tmp_path / "root.tar"
+    tree.mkdir()
+    subprocess.run([tools.find(tools.DEBUGFS), "-R", f"rdump / {tree}", str(source.root)],
+                   check=True, capture_output=True, timeout=120)  # fmt: skip
+    argv = (
+        "tar",
+        "-cf",
+        str(root),
+        "--owner=0",
+        "--group=0",
+        "--numeric-owner",
+        "--exclude=./lost+found",
+        "-C",
+        str(tree),
+        ".",
+    )
+    subprocess.run(argv, check=True, capture_output=True, timeout=120)
+    said = _run("import", str(root), "--name", name)
+    assert "sftp-server: /usr/lib/openssh/sftp-server" in said
+    yield name
+    _run("remove", name)
+
+
+@pytest.mark.timeout(300)
+def test_limits_are_proved_in_an_imported_root(imported: str, tmp_path: Path) -> None:
+    """From this host, over the guest's lines: nothing of this tool runs in it. A limit that a service lifts is a fail."""
+    (tmp_path / "cgroup-preflight.toml").write_text(_CONFIG.format(name=imported))
+    for name, text in (("honest", _HONEST), ("lifting", _LIFTING)):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    for service, status in (("honest", 0), ("lifting", 1)):
+        argv = (sys.executable, "-m", "cgroup_preflight", "smoke", service, "--format", "json=report.json")
+        done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, timeout=200, check=False)
+        report = json.loads((tmp_path / "report.json").read_text())
+        assert done.returncode == status, json.dumps(report["findings"], indent=1)
+        (tested,) = report["services"]
+        assert (tested["name"], tested["engine"]) == (service, "guest")
+        failed = {(item["code"], item["subject"]) for item in report["findings"] if item["status"] == "fail"}
+        assert failed == ({("CGP501", service)} if status else set())
+        assert {item["status"] for item in report["findings"] if item["code"] == "CGP511"} <= {"pass"}
+        where = next(item for item in report["findings"] if item["code"] == "CGP512")
+        assert where["evidence"]["image"].startswith(f"{imported}-")

@@ -338,27 +338,27 @@ with Guest(GuestSpec(), image.ensure(recipe_for("debian-12"), image.cache_folder
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
-def test_nothing_is_left_when_the_parent_is_ended(number: signal.Signals, tmp_path: Path) -> None:
+def test_nothing_is_left_when_the_parent_is_ended(number: signal.Signals, short_folder: Path) -> None:
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(sys.path),
         "XDG_CACHE_HOME": str(_image().root.parents[3]),
-        "TMPDIR": str(tmp_path),
+        "TMPDIR": str(short_folder),
     }
     with subprocess.Popen([sys.executable, "-c", _ABANDON], stdout=subprocess.PIPE, env=environment) as parent:
         assert parent.stdout is not None
         assert parent.stdout.readline() == b"ready\n"
-        assert _users_of(tmp_path)
+        assert _users_of(short_folder)
         # The guest's memory is in a folder of the same name.
-        shared = [Path("/dev/shm") / folder.name for folder in tmp_path.iterdir()]
+        shared = [Path("/dev/shm") / folder.name for folder in short_folder.iterdir()]
         assert shared
         parent.send_signal(number)
         parent.wait(20)
     deadline = time.monotonic() + 15
-    while time.monotonic() < deadline and (_users_of(tmp_path) or any(tmp_path.iterdir())):
+    while time.monotonic() < deadline and (_users_of(short_folder) or any(short_folder.iterdir())):
         time.sleep(0.1)
-    assert _users_of(tmp_path) == []
-    assert list(tmp_path.iterdir()) == []
+    assert _users_of(short_folder) == []
+    assert list(short_folder.iterdir()) == []
     assert [folder for folder in shared if folder.exists()] == []
 
 
@@ -374,9 +374,10 @@ def _users_of(folder: Path) -> list[str]:
     return found
 
 
-def test_nothing_is_left_after_an_exception() -> None:
-    before = set(Path(tempfile.gettempdir()).glob("cgpf-*"))
+def test_nothing_is_left_after_an_exception(short_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(short_folder))
     with pytest.raises(ZeroDivisionError), Guest(GuestSpec(), _image()) as own:
         own.run(["true"])
+        assert list(short_folder.iterdir())
         raise ZeroDivisionError
-    assert set(Path(tempfile.gettempdir()).glob("cgpf-*")) <= before
+    assert list(short_folder.iterdir()) == []

@@ -34,11 +34,10 @@ def job(name: str, **keys: Any) -> dict[str, Any]:
 class Bench:
     """The command on a project below the test's folder, with a temporary folder of its own to look for leftovers."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, scratch: Path) -> None:
         self.folder = folder
         self.project = folder / "project"
-        self.scratch = folder / "scratch"
-        self.scratch.mkdir()
+        self.scratch = scratch
 
     def write(self, table: Mapping[str, Any], scripts: Mapping[str, str] | None = None) -> None:
         """The project's config and its programs."""
@@ -84,8 +83,8 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    return Bench(tmp_path)
+def bench(tmp_path: Path, short_folder: Path) -> Bench:
+    return Bench(tmp_path, short_folder)
 
 
 def _of(report: dict[str, Any], code: str) -> list[dict[str, Any]]:
@@ -263,14 +262,16 @@ def test_nothing_is_left_when_it_is_interrupted(bench: Bench, number: int, expec
     bench.until(reached=False, seconds=30)
 
 
-def test_guests_in_parallel_do_not_disturb_one_another(tmp_path: Path) -> None:
+def test_guests_in_parallel_do_not_disturb_one_another(tmp_path: Path, short_folder: Path) -> None:
     """Ten; each writes its own name where all the others do, and some fail."""
     benches = []
     codes = [0, 3] * 5
     for number, code in enumerate(codes):
         folder = tmp_path / f"b{number}"
         folder.mkdir()
-        bench = Bench(folder)
+        scratch = short_folder / str(number)
+        scratch.mkdir()
+        bench = Bench(folder, scratch)
         script = (
             f'#!/bin/sh\necho {number} > /tmp/who\nsleep 1\n[ "$(cat /tmp/who)" = {number} ] || exit 77\nexit {code}\n'
         )

@@ -14,8 +14,8 @@ _JOB = {"MemoryMax": "32M", "TasksMax": 16}
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    return Bench(tmp_path)
+def bench(tmp_path: Path, short_folder: Path) -> Bench:
+    return Bench(tmp_path, short_folder)
 
 
 def _of(report: dict[str, Any], code: str, subject: str) -> dict[str, Any]:

@@ -65,11 +65,12 @@ def assert_passed(outcome: Outcome, *, engine: str, below: str) -> None:
         assert all(limit["ok"] for limit in row["limits"])
         assert outcome.limits(name) == limits
         assert 0 < row["memory_peak_bytes"] < int(limits[f"{_place(name)}/memory.max"])
-        assert row["cpu"]["usage_usec"] > 0
         assert row["cpu"]["nr_periods"] > 0
         assert (row["oom_kills"], row["result"], row["exit_status"]) == (0, "success", 0)
         assert row["duration_seconds"] >= 0.5
         assert {outcome.finding(code, name)["status"] for code in ("CGP501", "CGP502", "CGP503")} == {"pass"}
+    # user-mode-linux counts CPU time in ticks of 10 ms: a service that only waits may have none.
+    assert sum(row["cpu"]["usage_usec"] for row in outcome.report["services"]) > 0
     pushed = outcome.findings("CGP511")
     tried = {(f["subject"], f["message"].split(":")[0]) for f in pushed if f["status"] == "pass"}
     assert tried == _PUSHED

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from cgroup_preflight.cli import options
 from cgroup_preflight.cli.guest_run import say
-from cgroup_preflight.config.keys import DISTROS
 from cgroup_preflight.core.errors import ExitStatus, HostError, UsageError
 from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.guest import foreign, image, tools, uml, uml_kernel
@@ -40,9 +39,7 @@ def imported_guest(args: argparse.Namespace, inputs: Mapping[str, Path]) -> Bare
     folder = image.cache_folder(os.environ)
     item = foreign.imported(args.distro, folder)
     if item is None:
-        known = ", ".join((*DISTROS, *(one.distro for one in foreign.list_imported(folder))))
-        raise UsageError(f"no distribution and no imported root {args.distro!r}", where="--distro",
-                         remedy=Remedy(title=f"choose one of: {known}; or import a root with guest import"))  # fmt: skip
+        raise foreign.unknown(args.distro, folder, "--distro")
     if args.machine != "uml" or args.package:
         raise UsageError("an imported root runs in user-mode-linux, with the packages that it has", where="--distro",
                          remedy=Remedy(title="leave out --machine and --package"))  # fmt: skip

@@ -49,8 +49,8 @@ def add_target(to: argparse.ArgumentParser) -> None:
     """`--target`."""
     from cgroup_preflight.config.keys import DISTROS  # `check`, which asks where a run would be, starts sooner
 
-    to.add_argument("--target", action="append", choices=DISTROS, default=[], metavar="DISTRO",
-                    help=f"run in a guest VM with this distribution ({', '.join(DISTROS)}); may be given several times")  # fmt: skip
+    to.add_argument("--target", action="append", default=[], metavar="DISTRO",
+                    help=f"run in a guest VM with this distribution ({', '.join(DISTROS)}, or the name of a `guest import`); may be given several times")  # fmt: skip
 
 
 def add_inside(to: argparse.ArgumentParser) -> None:
@@ -68,9 +68,28 @@ def choose_guests(targets: Sequence[str], engine: str, config: "Config | None", 
     # Packages are installed in a guest, never on this machine.
     wanted = bool(named or (target is not None and target.packages))
     if engine == GUEST or (engine == "auto" and (wanted or context.engine.name is None)):
+        _require_known(named, targets)
         fallback = engine == "auto" and not wanted
         return GuestChoice(distros=named or (DEFAULT_DISTRO,), chosen=bool(named), fallback=fallback)
     return None
+
+
+def is_imported(distro: str) -> bool:
+    """Whether it is no distribution that this tool builds, but a root that somebody imported."""
+    from cgroup_preflight.config.keys import DISTROS
+
+    return distro not in DISTROS
+
+
+def _require_known(distros: Sequence[str], targets: Sequence[str]) -> None:
+    """Raises UsageError for a name that neither a distribution nor an imported root has."""
+    others = [name for name in distros if is_imported(name)]
+    if not others:
+        return
+    from cgroup_preflight.guest.outside import imported_root
+
+    for name in others:
+        imported_root(name, os.environ, "--target" if targets else "[target] distro")
 
 
 def run_in_guests(
@@ -85,11 +104,18 @@ def run_in_guests(
         return None
     from cgroup_preflight.guest.run import GuestTask, run_task
 
+    def run(task: GuestTask) -> "GuestRun":
+        if is_imported(task.distro):
+            from cgroup_preflight.cli.guest_outside import run_imported
+
+            return run_imported(task, lambda text: progress(text, say), progress)
+        return run_task(task, os.environ, lambda text: progress(text, say))
+
     tasks = [
         GuestTask(config=config, words=words, names=names, distro=distro, packages=packages)
         for distro in choice.distros
     ]
-    return try_guests(tasks, choice, host, lambda task: run_task(task, os.environ, lambda text: progress(text, say)))
+    return try_guests(tasks, choice, host, run)
 
 
 def try_guests(

@@ -11,10 +11,9 @@ from collections.abc import Sequence
 from typing import cast
 
 from cgroup_preflight.checks.base import Context
-from cgroup_preflight.checks.runner import run_checks
 from cgroup_preflight.cli import common, hosts, options, policy
 from cgroup_preflight.cli.progress import Progress
-from cgroup_preflight.cli.smoke_run import go_findings, try_services
+from cgroup_preflight.cli.smoke_run import test_machine
 from cgroup_preflight.config.binaries import require_binaries
 from cgroup_preflight.config.certificates import require_certificates
 from cgroup_preflight.config.model import Config
@@ -23,7 +22,7 @@ from cgroup_preflight.core.policy import Rules
 from cgroup_preflight.core.printable import printable
 from cgroup_preflight.core.reading import value_or
 from cgroup_preflight.core.records import dataclass, replace
-from cgroup_preflight.core.report import Finding, HostSummary, Remedy, Report, ServiceResult, Status
+from cgroup_preflight.core.report import Finding, HostSummary, Remedy, Report, ServiceResult
 from cgroup_preflight.core.verdict import exit_status_of
 from cgroup_preflight.engines.choice import CGROUPFS, GUEST, EngineChoice
 from cgroup_preflight.engines.far_network import FarNetwork
@@ -33,7 +32,6 @@ from cgroup_preflight.host.door import Door
 from cgroup_preflight.host.remote.bridge import BridgedManager
 from cgroup_preflight.host.remote.files import RemoteFiles
 from cgroup_preflight.host.remote.programs import RemoteClock, RemoteProcesses, RemotePrograms
-from cgroup_preflight.plan.build import only
 from cgroup_preflight.smoke.apart import Apart
 from cgroup_preflight.smoke.elsewhere import ABSOLUTE, Carried
 
@@ -138,8 +136,6 @@ def _on_host(
     contexts: list[Context], progress: Progress,
 ) -> tuple[list[Finding], tuple[ServiceResult, ...]]:  # fmt: skip
     """What the host's checks and the run found; its context goes into `contexts`. Raises HostError, ConfigError."""
-    from cgroup_preflight.checks.go.binary_format import unrunnable_programs
-
     plan = common.plan_of(config)
     engine = args.engine or ("auto" if config.engine in (GUEST, CGROUPFS) else config.engine)
     context = host.rounds.read(lambda fs, runner: common.context_on(fs, runner, config, engine, (), plan))
@@ -148,16 +144,9 @@ def _on_host(
         reasons = tuple(item for item in context.engine.reasons if item[0] != CGROUPFS)
         context = replace(context, engine=EngineChoice(name=None, reasons=reasons))
     contexts.append(context)
-    known = [*run_checks(context), *common.plan_findings(context, config)]
-    if command == "smoke":
-        known = [item for item in known if item.status not in (Status.PASS, Status.SKIP)]
-    if broken := unrunnable_programs(only(plan, names).services, context.facts):
-        return [*broken, *known], ()
-    if command == "run" and policy.fails(known, rules):
-        return [*go_findings(plan, context, names), *known], ()
-    door = _door(host, context)
-    more, services = try_services(config, plan, context, names, progress, door=door, carried=carried(config, names))
-    return [*known, *more], services
+    return test_machine(
+        config, context, names, command, rules, progress, door=_door(host, context), carried=carried(config, names)
+    )
 
 
 def _door(host: hosts.Remote, context: Context) -> Door:

@@ -4,12 +4,14 @@ import argparse
 from collections.abc import Callable, Sequence
 
 from cgroup_preflight.checks.base import Context
-from cgroup_preflight.cli import common, guest_run
+from cgroup_preflight.checks.runner import run_checks
+from cgroup_preflight.cli import common, guest_run, policy
 from cgroup_preflight.config.keys import ENGINES
 from cgroup_preflight.config.model import Config
 from cgroup_preflight.config.tables import nearest
 from cgroup_preflight.core import codes
 from cgroup_preflight.core.errors import UsageError
+from cgroup_preflight.core.policy import Rules
 from cgroup_preflight.core.records import TYPE_CHECKING, dataclass, replace
 from cgroup_preflight.core.report import Finding, Remedy, ServiceResult, Status
 from cgroup_preflight.plan.build import only
@@ -135,6 +137,29 @@ def try_services(
     result = smoke(config, plan, context.facts, context.engine, names, progress, inside=inside,
                    door=door, carried=carried)  # fmt: skip
     return [*go, *result.findings], result.services
+
+
+def test_machine(
+    config: Config, context: Context, names: tuple[str, ...], command: str, rules: Rules, progress: Callable[[str], None],
+    *, door: "Door", carried: "Carried | None" = None, inside: bool = False,
+) -> tuple[list[Finding], tuple[ServiceResult, ...]]:  # fmt: skip
+    """What `run` or `smoke` finds on the machine behind `door`, whose plan and facts are in `context`; see `try_services`.
+
+    What `rules` ignore does not keep services from running.
+    """
+    from cgroup_preflight.checks.go.binary_format import unrunnable_programs
+
+    plan = context.plan
+    assert plan is not None
+    known = [*run_checks(context), *common.plan_findings(context, config)]
+    if command == "smoke":
+        known = [item for item in known if item.status not in (Status.PASS, Status.SKIP)]
+    if broken := unrunnable_programs(only(plan, names).services, context.facts):
+        return [*broken, *known], ()
+    if command == "run" and policy.fails(known, rules):
+        return [*go_findings(plan, context, names), *known], ()
+    more, services = try_services(config, plan, context, names, progress, inside=inside, door=door, carried=carried)
+    return [*known, *more], services
 
 
 def go_findings(plan: Plan, context: Context, names: tuple[str, ...]) -> list[Finding]:

@@ -5,9 +5,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 
-from cgroup_preflight.cli.guest_run import say
+from cgroup_preflight.cli.guest_run import is_imported, say
 from cgroup_preflight.config import DEFAULT_DISTRO
 from cgroup_preflight.config.model import WITH_PORT, ReadyKind
+from cgroup_preflight.core.errors import UsageError
+from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.engines.ready import address
 from cgroup_preflight.engines.session import local_door
 from cgroup_preflight.guest.relay import Forward, Listeners
@@ -33,11 +35,12 @@ def run_in_guest(request: Request, write: Callable[[str], None]) -> int:
     Raises UsageError, ConfigError, HostError.
     """
     config, plan = request.config, request.plan
+    if is_imported(distro := config.target.distro or DEFAULT_DISTRO):
+        raise UsageError(f"{distro} is an imported root, and up needs a distribution that this tool builds", where="[target] distro",
+                         remedy=Remedy(title="use run or smoke, or another distro"))  # fmt: skip
     refuse_taken(plan, local_door({}), request.facts.mount_point)
     names = [item.label for item in plan.services]
-    task = GuestTask(
-        config=config, words=("up", *_flags(request)), names=tuple(names), distro=config.target.distro or DEFAULT_DISTRO
-    )
+    task = GuestTask(config=config, words=("up", *_flags(request)), names=tuple(names), distro=distro)
     with (
         closing(Listeners(list(forwards_of(plan.services).values()))) as listeners,
         closing(Arrived(Prefixes(names, colour=request.colour), new_logs(config.project, names), write)) as shown,

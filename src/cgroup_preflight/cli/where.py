@@ -4,7 +4,7 @@ import os
 
 from cgroup_preflight.checks.base import Context
 from cgroup_preflight.cli.guest_run import choose_guests
-from cgroup_preflight.core.errors import HostError
+from cgroup_preflight.core.errors import HostError, UsageError
 from cgroup_preflight.core.records import TYPE_CHECKING
 from cgroup_preflight.engines.choice import GUEST, EngineChoice
 
@@ -21,7 +21,10 @@ _MANAGERS = {
 def where_run_starts(config: "Config | None", context: Context) -> str:
     """One paragraph: where the services would run, why, and what is missing for it."""
     wanted = config.engine if config is not None else "auto"
-    guests = choose_guests((), wanted, config, context)
+    try:
+        guests = choose_guests((), wanted, config, context)
+    except UsageError as error:
+        return f"`cgroup-preflight run` would start no service: {error}; {error.remedy.title}."
     if guests is None:
         return f"`cgroup-preflight run` would {_here(context.engine, wanted)}."
     from cgroup_preflight.guest.available import require_guest
@@ -31,7 +34,7 @@ def where_run_starts(config: "Config | None", context: Context) -> str:
     try:
         for distro in guests.distros:
             require_guest(config, distro, os.environ)
-    except (HostError, OSError) as error:
+    except (HostError, UsageError, OSError) as error:
         return f"`cgroup-preflight run` would {where}; but the guest cannot start here: {error}."
     return f"`cgroup-preflight run` would {where}."
 

@@ -35,6 +35,8 @@ _GUEST_MEMORY = (256 << 20, 64 << 30)
 ENGINES = ("auto", "systemd", "user", "cgroupfs", "guest")
 #: The systems of the built-in guest (`guest.recipe.SUITES`), and what can run it.
 DISTROS = ("debian-12", "debian-13", "debian-14")
+#: Names of imported roots (`guest.foreign.NAME`).
+_IMPORTED, _IMPORTED_MAX = re.compile(r"[a-z][a-z0-9]*(?:[.-][a-z0-9]+){0,6}", re.ASCII), 40
 #: Kernels of a guest besides that of its distribution.
 KERNELS = ("backports",)
 _MACHINES = ("auto", "uml", "qemu")
@@ -142,6 +144,14 @@ def _one_of(*words: str) -> Callable[[str], str]:
         return text
 
     return parse
+
+
+def _distro(text: str) -> str:
+    """A distribution, or a name that `guest import` takes (`guest.foreign`); whether there is such a root, a run tells."""
+    if text not in DISTROS and (not _IMPORTED.fullmatch(text) or len(text) > _IMPORTED_MAX):
+        words = f"{' or '.join(DISTROS)}, or the name of a root that you imported with guest import"
+        raise q.QuantityError(f"{text!r} is not one of the allowed words", words)
+    return text
 
 
 def _ratio(text: str) -> float:
@@ -286,8 +296,10 @@ SECTIONS: Mapping[str, Section] = {
         Key(name="allow_tiny_limits", kind="bool", doc="Allow MemoryMax and MemoryHigh below 16M.", default=False),
     )),
     "target": Section(doc="The guest (a VM) in which the services are tested.", keys=(
-        Key(name="distro", kind="string", doc="Test the services in a guest with this system, whatever this host is.",
-            parse=_one_of(*DISTROS), schema={"enum": list(DISTROS)}),
+        Key(name="distro", kind="string", doc="Test the services in a guest with this system, whatever this host is: a distribution, "
+            "or the name of a root that you imported.",
+            parse=_distro, examples=DISTROS,
+            schema={"anyOf": [{"enum": list(DISTROS)}, {"pattern": f"^{_IMPORTED.pattern}$", "maxLength": _IMPORTED_MAX}]}),
         Key(name="machine", kind="string", doc="What runs the guest; auto takes user-mode-linux unless the limits need "
             "more than one CPU, cpuset or a network.", parse=_one_of(*_MACHINES), default="auto",
             schema={"enum": list(_MACHINES)}),

@@ -283,6 +283,16 @@ class BareGuest:
             answer = self._terminal.wait(0.0) if self._terminal.has_ended() else None
         return (shown, None) if answer is None else (shown + answer[1], answer[0])
 
+    def require(self, doing: str) -> None:
+        """Asks whether the guest still answers. Raises GuestError, also for `doing`, where it does not."""
+        with self._answering(doing):
+            self._shell().ask(":", seconds=_GRACE)
+
+    def end(self) -> None:
+        """Ends every process of the guest, so that its lines end; also for another thread."""
+        if self._process is not None:
+            self._process.end()
+
     @property
     def alive(self) -> bool:
         """Whether the guest still answers; False from the first answer that is missing."""

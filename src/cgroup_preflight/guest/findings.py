@@ -76,7 +76,8 @@ class GuestRun:
 
     `fence` says what confined the engine. `lost_boot` is the error of a first boot that failed and was repeated, else
     empty. `image` is the name of the image, `contents` what is in it, `packages` are those that somebody named for it.
-    `resumed` says that the machine did not boot but resumed from a saved state.
+    `resumed` says that the machine did not boot but resumed from a saved state. `from_here`: its services were run from this
+    host, so the report has this host's paths.
     """
 
     report: Report
@@ -89,6 +90,7 @@ class GuestRun:
     contents: Contents | None = None
     packages: tuple[str, ...] = ()
     resumed: bool = False
+    from_here: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +124,7 @@ def guest_findings(made: GuestReport) -> tuple[Finding, ...]:
 
 
 def _adopted(made: GuestReport, item: Finding) -> Finding:
-    place = _place_here(made.config_path, item.location)
+    place = item.location if made.run.from_here else _place_here(made.config_path, item.location)
     lacking = _lacking(made, item)
     item = replace(item, location=place, subject=_labelled(made, item.subject))
     if lacking is not None:
@@ -196,7 +198,7 @@ _SHOWN = ("systemd", "libc6", "python3")
 def _inside(run: GuestRun) -> dict[str, str]:
     """What is in the image of a guest: evidence for the report."""
     if run.contents is None:
-        return {}
+        return {"image": run.image} if run.from_here else {}
     named = [name.partition(":")[0] for name in run.packages]
     known = [f"{name} {run.contents.packages[name]}" for name in dict.fromkeys((*_SHOWN, *named))
              if name in run.contents.packages]  # fmt: skip

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import cgroup_preflight
+from cgroup_preflight.config.model import Target
+from cgroup_preflight.config.tables import nearest
 from cgroup_preflight.core.errors import HostError, UsageError
 from cgroup_preflight.core.printable import printable
 from cgroup_preflight.core.records import dataclass
@@ -24,6 +26,7 @@ from cgroup_preflight.guest import builders, image, store, tools
 from cgroup_preflight.guest.foreign_unpack import FILE_SERVERS, SYSTEMD
 from cgroup_preflight.guest.overlay import overlay
 from cgroup_preflight.guest.recipe import SUITES
+from cgroup_preflight.guest.spec import GuestEngine
 
 #: The oldest systemd that knows all that this tool asks of it with cgroup v2 alone.
 SYSTEMD_LEAST = 244
@@ -103,6 +106,29 @@ def check_name(name: str) -> None:
 def imported(name: str, folder: Path) -> image.RootImage | None:
     """The image that was imported as `name`; None for none."""
     return next((item for item in list_imported(folder) if item.distro == name), None)
+
+
+def unknown(name: str, folder: Path, where: str) -> UsageError:
+    """The error for a name that is neither a distribution nor an imported root."""
+    known = (*SUITES, *(item.distro for item in list_imported(folder)))
+    return UsageError(
+        f"no distribution and no imported root {name[:NAME_MAX]!r}", where=where,
+        remedy=Remedy(title=f"{nearest(name, known)}choose one of: {', '.join(known)}; or import a root with guest import"),
+    )  # fmt: skip
+
+
+def refuse(target: Target, name: str, *, packages: bool = False) -> None:
+    """Raises UsageError for what only a distribution that this tool builds can do; `packages`: built ones are tested."""
+    asked = (
+        ('machine = "qemu"', target.machine == GuestEngine.QEMU), ("network = true", target.network),
+        ("packages", bool(target.packages)), ("--package", packages),
+    )  # fmt: skip
+    for words, is_asked in asked:
+        if is_asked:
+            raise UsageError(
+                f"{name} is an imported root: it runs in user-mode-linux, without a network and with the packages that it has",
+                where=words, remedy=Remedy(title="leave that out, or choose a distribution that this tool builds"),
+            )  # fmt: skip
 
 
 def list_imported(folder: Path) -> tuple[image.RootImage, ...]:

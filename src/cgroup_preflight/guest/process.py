@@ -93,12 +93,17 @@ class GuestProcess:
         text = self._console.read().decode(errors="replace")
         return _last_lines(text, lines)
 
+    def end(self) -> None:
+        """Ends every process of the guest, whose lines end with it; what is on this host stays until `close`."""
+        hold, self._hold = self._hold, -1
+        if hold >= 0:
+            os.close(hold)
+
     def close(self) -> None:
         """Ends every process of the guest and removes its folders; may be called twice."""
-        if self._hold < 0:
+        if self._console.closed:
             return
-        os.close(self._hold)
-        self._hold = -1
+        self.end()
         self._close_lines()
         self._console.close()
         try:

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 from cgroup_preflight import __version__
 from cgroup_preflight.config.model import Config, Setting
@@ -23,6 +24,7 @@ from cgroup_preflight.core.verdict import exit_status_of
 from cgroup_preflight.engines.fair_time import SLOWEST
 from cgroup_preflight.guest import bytecode, image, programs, units
 from cgroup_preflight.guest.available import programs_of, recipe_of
+from cgroup_preflight.guest.bare import BareGuest
 from cgroup_preflight.guest.capacity import host_capacity
 from cgroup_preflight.guest.findings import GuestRun
 from cgroup_preflight.guest.overlay import ALL_UNITS
@@ -41,6 +43,7 @@ Say = Callable[[str], None]
 #: Makes a guest that boots when its `with` block is entered.
 Boot = Callable[[GuestSpec, image.RootImage], Guest]
 Now = Callable[[], float]
+AnyGuest = TypeVar("AnyGuest", Guest, BareGuest)
 
 _REPORT_MAX = 8 << 20
 _POLL_SECONDS = 5.0
@@ -49,7 +52,7 @@ _BASE_SECONDS = 180.0
 _PROBE_SECONDS = 35.0
 _SERVICE_SECONDS = 3.0
 _PROBES_MAX = 40
-_BOOT_SECONDS = {GuestEngine.UML: 120.0, GuestEngine.QEMU: 300.0}
+BOOT_SECONDS = {GuestEngine.UML: 120.0, GuestEngine.QEMU: 300.0}
 #: A guest that ends sooner than this while it boots is booted once more.
 _BOOT_AGAIN_SECONDS = 60.0
 #: Where the distribution has the libraries that the tool needs.
@@ -115,7 +118,7 @@ def ready_guest(
     folder = image.cache_folder(environment)
     root = _image(task, machine.engine, folder, say)
     task = replace(task, config=units.with_units(task.config, root, task.names, task.distro))
-    _require_system(task, root, project)
+    require_system(task, root, project)
     if task.packages is not None:
         task.packages.require(status_file(root), task.distro)
     compiled = bytecode.cached(folder, root.name)
@@ -123,13 +126,15 @@ def ready_guest(
     spec = _spec(task, machine, project, compiled, accelerated_by)
     spec = replace(spec, states=states_for(machine.engine, accelerated_by, root, folder))
     say(f"booting the {task.distro} guest ({machine.engine})")
-    with _booted(lambda: boot(spec, root), say, now) as (guest, lost_boot):
+    with booted(lambda: boot(spec, root), say, now) as (guest, lost_boot):
         note("boot")
         source = str(input_path(bytecode.SOURCE_INPUT))
         if compiled is None:
             say("compiling this tool for the guest (once)")
             source = bytecode.compile_in(guest, folder, root.name)
-        _prepare(guest, project, network=task.config.target.network)
+        place_files(guest, project)
+        if task.config.target.network:
+            guest.start_network()
         note("prepare")
         yield Ready(
             guest=guest, root=root, task=task, project=project, source=source, machine=machine, lost_boot=lost_boot
@@ -140,7 +145,7 @@ def run_task(
     task: GuestTask, environment: Mapping[str, str], say: Say, *, boot: Boot = Guest, now: Now = time.monotonic
 ) -> GuestRun:
     """Boots a guest, runs `task` in it and returns its report. Raises what `ready_guest` raises."""
-    clock = _Clock(now)
+    clock = Clock(now)
     with ready_guest(task, environment, say, clock.note, boot=boot, now=now) as ready:
         say("testing the limits in the guest")
         report = _read(ready.guest, ready.task, _finished(ready, now))
@@ -168,7 +173,7 @@ def _image(task: GuestTask, engine: GuestEngine, folder: Path, say: Say) -> imag
         ) from None  # fmt: skip
 
 
-def _require_system(task: GuestTask, root: image.RootImage, project: Project) -> None:
+def require_system(task: GuestTask, root: image.RootImage, project: Project) -> None:
     """Raises GuestError that names all files of a system that the programs need and the image lacks."""
     if root.listing is None:
         return
@@ -181,7 +186,7 @@ def _require_system(task: GuestTask, root: image.RootImage, project: Project) ->
 
 
 @contextlib.contextmanager
-def _booted(boot: Callable[[], Guest], say: Say, now: Now) -> Iterator[tuple[Guest, str]]:
+def booted(boot: Callable[[], AnyGuest], say: Say, now: Now) -> Iterator[tuple[AnyGuest, str]]:
     """A booted guest, and the error of a first one that ended while it booted: nothing of the project had run in it.
 
     A kernel on an emulated CPU panics now and then. Raises GuestError for a second failure, or after a long boot.
@@ -211,14 +216,14 @@ def warm_up(
     say("booting it once")
     spec = GuestSpec(
         engine=engine, distro=distro, memory_mib=512 if engine is GuestEngine.QEMU else 256,
-        boot_timeout=_BOOT_SECONDS[engine], accelerator=_accelerator(engine, folder),
+        boot_timeout=BOOT_SECONDS[engine], accelerator=_accelerator(engine, folder),
         inputs={f"{bytecode.SOURCE_INPUT}/{bytecode.PACKAGE}": bytecode.source_folder()},
     )  # fmt: skip
     with boot(spec, root) as guest:
         bytecode.compile_in(guest, folder, root.name)
 
 
-class _Clock:
+class Clock:
     """Seconds by step."""
 
     def __init__(self, now: Now) -> None:
@@ -243,7 +248,7 @@ def _spec(
     built = {name: Path(path) for name, path in task.packages.inputs.items()} if task.packages is not None else {}
     return GuestSpec(
         engine=machine.engine, distro=task.distro, cpus=machine.cpus, memory_mib=machine.memory_mib,
-        inputs={**project.inputs, **tool, **built}, boot_timeout=_BOOT_SECONDS[machine.engine], accelerator=accelerated_by,
+        inputs={**project.inputs, **tool, **built}, boot_timeout=BOOT_SECONDS[machine.engine], accelerator=accelerated_by,
         network=task.config.target.network,
         kernel_args=(*(ALL_UNITS if task.packages is not None else ()), *task.kernel_args),
         agent=compiled / "guest" / "inside" if compiled is not None else None,
@@ -260,8 +265,8 @@ done
 """
 
 
-def _prepare(guest: Guest, project: Project, *, network: bool) -> None:
-    """Puts files with absolute paths in their places, and starts the network if the config allows one."""
+def place_files(guest: Guest | BareGuest, project: Project) -> None:
+    """Puts files with absolute paths in their places. Raises GuestError."""
     if project.outside:
         done = guest.run(["sh", "-euc", _PLACE_SCRIPT, "place", *itertools.chain.from_iterable(project.outside)])
         if done.returncode != 0:
@@ -269,8 +274,6 @@ def _prepare(guest: Guest, project: Project, *, network: bool) -> None:
                 f"could not put a file at its absolute path: {done.stderr.decode(errors='replace').strip()[:200]}",
                 remedy=Remedy(title="name the binary by a path below the config's folder, or choose another path in [target.paths]"),
             )  # fmt: skip
-    if network:
-        guest.start_network()
 
 
 def start_tool(ready: Ready, *words: str, piped: bool = False) -> Background:
@@ -287,18 +290,18 @@ def _finished(ready: Ready, now: Now) -> CommandResult:
     """The command of the task, ended in the guest. Raises GuestError."""
     guest, task = ready.guest, ready.task
     background = start_tool(ready, "--format=json")
-    limit = _time_limit(task)
+    limit = time_limit(task)
     deadline = now() + limit
     # In short turns: a kernel that hangs is noticed within seconds, not at the end of the whole time.
     while (done := guest.poll(background, timeout=_POLL_SECONDS)) is None:
         if now() > deadline:
             raise lost(guest, f"did not finish within {limit:.0f} s")
-    if done.returncode != ExitStatus.PASS and (short := _exhausted(guest)):
+    if done.returncode != ExitStatus.PASS and (short := exhausted(guest)):
         raise lost(guest, short)
     return done
 
 
-def _time_limit(task: GuestTask) -> float:
+def time_limit(task: GuestTask) -> float:
     """Seconds for the whole run: what the slowest service may take on a crowded machine, and a probe for each limit."""
     smokes = [item.smoke for item in task.config.services]
     spans = zip(*((item.start_timeout, item.duration, item.stop_timeout) for item in smokes), strict=True)
@@ -375,7 +378,7 @@ dmesg | grep -m1 -o '^.*] Out of memory: Killed process [0-9]* ([^)]*)' | sed 's
 """
 
 
-def _exhausted(guest: Guest) -> str:
+def exhausted(guest: Guest | BareGuest) -> str:
     """What the guest ran out of, which is not a fault of the services; empty for nothing."""
     words = guest.run(["sh", "-c", _EXHAUSTED_SCRIPT], timeout=10).stdout.decode(errors="replace").strip().splitlines()
     return f"ran short: {words[0][:120]}" if words else ""
@@ -387,7 +390,7 @@ def _ended(done: CommandResult) -> str:
     return f"exited with {done.returncode}" + (f": {said}" if said else "")
 
 
-def lost(guest: Guest, what: str) -> GuestError:
+def lost(guest: Guest | BareGuest, what: str) -> GuestError:
     """The error of a guest that failed, with its last console lines."""
     return GuestError(f"{guest.spec.name} {what}", console=guest.console_tail(),
                       remedy=Remedy(title="read the console lines; run the command again with more time or memory"))  # fmt: skip

@@ -191,9 +191,7 @@ class Pushes:
             return any(now.get(key, 0) > before.get(key, 0) for key in counts)
 
         looks = self._now_and_then(has_acted, _SELDOM)
-        yield from self._until(
-            lambda: said.has("full", "ended") or looks(), deadline(probe), gone=self._is_gone(item)
-        )
+        yield from self._until(lambda: said.has("full", "ended") or looks(), deadline(probe), gone=self._is_gone(item))
         if not said.has("full"):
             return ()
         current = value_or(parsed(self._observer.read(target, "memory.current"), parse_limit), None)

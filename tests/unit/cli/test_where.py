@@ -44,6 +44,15 @@ def test_a_guest_that_the_limits_make_impossible_is_said():
     assert "but the guest cannot start here: user-mode-linux has one CPU, and cpus in [target] is 4" in text
 
 
+def test_an_imported_root_that_is_not_there_is_said(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    text = where_run_starts(config_of("[target]\ndistro = 'debian-21'\n"), context(facts()))
+    assert (
+        "would start no service: [target] distro: no distribution and no imported root 'debian-21'; did you mean debian-1"
+        in text
+    )
+
+
 @pytest.mark.starts_processes
 def test_check_says_it_at_the_end_of_its_text_alone(tmp_path):
     text = call(tmp_path, "check").out

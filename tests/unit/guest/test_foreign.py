@@ -6,11 +6,15 @@ import json
 import os
 import tarfile
 
+import jsonschema
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from cgroup_preflight.config import keys
+from cgroup_preflight.config.keys import SECTIONS
 from cgroup_preflight.core.errors import HostError, UsageError
+from cgroup_preflight.core.quantities import QuantityError
 from cgroup_preflight.guest import foreign, foreign_tree, foreign_unpack, image
 from cgroup_preflight.guest.foreign_tree import ForeignError, ForeignTree, Owner
 
@@ -258,6 +262,23 @@ def test_names_of_images_that_are_refused(name):
 @pytest.mark.parametrize("name", ["ubuntu-24.04", "rhel9", "debian-11"])
 def test_names_of_images(name):
     foreign.check_name(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "taken"),
+    [("debian-12", True), ("ubuntu-24.04", True), ("Ubuntu", False), ("a b", False), ("", False), ("-", False),
+     ("a" * 40, True), ("a" * 41, False), ("x;reboot", False)],
+)  # fmt: skip
+def test_a_config_takes_the_names_that_an_import_takes(name, taken):
+    (key,) = [key for key in SECTIONS["target"].keys if key.name == "distro"]
+    assert (keys._IMPORTED.pattern, keys._IMPORTED_MAX) == (foreign.NAME.pattern, foreign.NAME_MAX)
+    assert jsonschema.Draft202012Validator(key.schema).is_valid(name) == taken
+    if taken:
+        assert key.parse(name) == name
+    else:
+        with pytest.raises(QuantityError, match="not one of the allowed words") as error:
+            key.parse(name)
+        assert "guest import" in error.value.hint
 
 
 def put(folder, name, **changes):

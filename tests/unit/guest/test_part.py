@@ -1,12 +1,13 @@
 """When guests are taken, and what they give to the report of `run` and `smoke`: with guests that are played."""
 
 import io
+import os
 import sys
 from dataclasses import replace
 
 import pytest
 
-from cgroup_preflight.cli import guest_run
+from cgroup_preflight.cli import guest_outside, guest_run
 from cgroup_preflight.cli.progress import Progress
 from cgroup_preflight.config.keys import DISTROS
 from cgroup_preflight.config.model import Target
@@ -14,12 +15,14 @@ from cgroup_preflight.core.errors import HostError, UsageError
 from cgroup_preflight.core.report import Location, Remedy, Status, Verdict
 from cgroup_preflight.core.verdict import verdict_of
 from cgroup_preflight.guest import run as guest_engine
-from cgroup_preflight.guest.findings import GuestRun
+from cgroup_preflight.guest.findings import GuestReport, GuestRun, guest_findings
+from cgroup_preflight.guest.image import cache_folder
 from cgroup_preflight.guest.requirements import GuestMachine
 from cgroup_preflight.guest.run import GuestTask
 from cgroup_preflight.guest.spec import GuestEngine, GuestError
 from tests.unit.checks.contexts import context
 from tests.unit.guest.played import LIMITS, config, finding, report
+from tests.unit.guest.test_foreign import put
 from tests.unit.host.fabricate import facts
 
 ABLE = context(facts())
@@ -62,6 +65,47 @@ def test_the_guests_that_are_taken(targets, engine, distro, where, distros, name
 def test_an_engine_of_this_host_takes_no_guest(engine, distro, where):
     assert chosen((), engine, distro, where) is None
     assert guest_run.run_in_guests(None, config(), ("run",), (), (), Progress(quiet=True)) is None
+
+
+def test_a_name_that_is_no_distribution_is_an_imported_root(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    put(cache_folder(os.environ), "ubuntu-24.04-0123456789abcdef")
+    assert chosen(["ubuntu-24.04"]).distros == ("ubuntu-24.04",)
+    assert chosen((), "auto", "ubuntu-24.04", ABLE).chosen
+    for how, where in ((["debian-21"], "--target"), ([], "[target] distro")):
+        with pytest.raises(UsageError, match="no distribution and no imported root 'debian-21'") as caught:
+            chosen(how, "auto", "debian-21")
+        assert caught.value.where == where
+        assert caught.value.remedy.title.startswith("did you mean debian-1")
+        assert "guest import" in caught.value.remedy.title
+    # Where no guest is used, no root is missing.
+    assert chosen((), "systemd", "debian-21", ABLE) is None
+    assert chosen(["debian-12"], "auto", "debian-21").distros == ("debian-12",)
+
+
+@pytest.mark.parametrize(("distro", "agent"), [("debian-12", True), ("ubuntu-24.04", False)])
+def test_an_imported_root_is_run_from_outside(distro, agent, monkeypatch):
+    """Patched, because both would boot: only which of the two is called is seen here."""
+    called = []
+    monkeypatch.setattr(guest_engine, "run_task", lambda task, *_: called.append((task.distro, True)) or ran(distro))
+    monkeypatch.setattr(
+        guest_outside, "run_imported", lambda task, *_: called.append((task.distro, False)) or ran(distro)
+    )
+    choice = guest_run.GuestChoice(distros=(distro,), chosen=True, fallback=False)
+    found = guest_run.run_in_guests(choice, config(), ("run",), (), (), Progress(quiet=True))
+    assert called == [(distro, agent)]
+    assert found.decides
+
+
+def test_a_run_from_here_has_the_paths_of_this_host():
+    place = Location(file="deploy/shop.toml", line=3)
+    made = report(LIMITS, finding("CGP511", Status.PASS, "api", location=place))
+    here = GuestReport(run=ran("ubuntu-24.04", made, from_here=True, image="ubuntu-24.04-1"), label="", chosen=True,
+                       config_path="deploy/shop.toml")  # fmt: skip
+    assert guest_findings(here)[-1].location == place
+    assert guest_findings(here)[0].evidence["image"] == "ubuntu-24.04-1"
+    inside = replace(here, run=ran("debian-12", made))
+    assert guest_findings(inside)[-1].location.file == "deploy/deploy/shop.toml"
 
 
 @pytest.mark.parametrize("engine", ["systemd", "user"])

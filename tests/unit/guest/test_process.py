@@ -85,14 +85,14 @@ time.sleep(100)
 """
 
 
-def test_nothing_is_left_of_a_killed_parent(tmp_path):
-    environment = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
+def test_nothing_is_left_of_a_killed_parent(short_folder):
+    environment = {**os.environ, "TMPDIR": str(short_folder), "PYTHONPATH": os.pathsep.join(sys.path)}
     with subprocess.Popen([sys.executable, "-c", _PARENT], stdout=subprocess.PIPE, env=environment) as parent:
         pid = int(parent.stdout.readline())
         assert os.path.exists(f"/proc/{pid}")
         parent.kill()
     deadline = time.monotonic() + 5
-    while (os.path.exists(f"/proc/{pid}") or list(tmp_path.iterdir())) and time.monotonic() < deadline:
+    while (os.path.exists(f"/proc/{pid}") or list(short_folder.iterdir())) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert not os.path.exists(f"/proc/{pid}")
-    assert list(tmp_path.iterdir()) == []
+    assert list(short_folder.iterdir()) == []

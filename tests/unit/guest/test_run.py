@@ -215,7 +215,7 @@ def test_the_command_in_the_guest():
 
 def test_it_is_given_up_after_its_time_and_not_before():
     made = task()
-    limit = guest_engine._time_limit(made)
+    limit = guest_engine.time_limit(made)
     times = iter([10.0, 10.0 + limit, 10.0 + limit + 0.1])
     guest = PlayedGuest(turns=99)
     with pytest.raises(GuestError, match=f"guest \\(uml\\) did not finish within {limit:.0f} s") as lost:
@@ -241,31 +241,24 @@ def test_the_time_limit_grows_with_the_slowest_service_and_with_the_limits():
     smoke = '[services.{}.smoke]\nstart_timeout = "{}s"\nduration = "{}s"\nstop_timeout = "{}s"\n'
     text = '[services.a]\nbinary = "a"\n[services.b]\nbinary = "b"\n'
     base = task(config=config_of(text + smoke.format("a", 10, 2, 3) + smoke.format("b", 1, 20, 3)))
-    assert guest_engine._time_limit(base) == 180 + 8 * (10 + 20 + 3 + 2 * 3)
+    assert guest_engine.time_limit(base) == 180 + 8 * (10 + 20 + 3 + 2 * 3)
     # Four limits: of a slice, and of services.
-    assert guest_engine._time_limit(task()) == 180 + 8 * (30 + 5 + 10 + len(task().config.services) * 3) + 35 * 4
+    assert guest_engine.time_limit(task()) == 180 + 8 * (30 + 5 + 10 + len(task().config.services) * 3) + 35 * 4
     many = "".join(f'[services.s{number}]\nbinary = "s"\nMemoryMax = "64M"\nTasksMax = 9\n' for number in range(25))
-    assert guest_engine._time_limit(task(config=config_of(many))) == 180 + 8 * (30 + 5 + 10 + 25 * 3) + 35 * 40
+    assert guest_engine.time_limit(task(config=config_of(many))) == 180 + 8 * (30 + 5 + 10 + 25 * 3) + 35 * 40
 
 
 def test_files_with_absolute_paths_are_put_in_their_places():
     outside = (("/in/absolute/opt/a", "/opt/a"), ("/in/absolute/etc/b", "/etc/b"))
     with PlayedGuest() as guest:
-        guest_engine._prepare(guest, replace(PROJECT, outside=outside), network=False)
+        guest_engine.place_files(guest, replace(PROJECT, outside=outside))
     (argv,) = guest.asked
     assert argv[:2] == ("sh", "-euc")
     assert argv[4:] == (*outside[0], *outside[1])
-    assert guest.network == 0
     bad = PlayedGuest(mount=ended(returncode=1, stderr=b"read-only \xff" + b"y" * 300))
     with bad, pytest.raises(GuestError, match="could not put a file at its absolute path: read-only \ufffd") as lost:
-        guest_engine._prepare(bad, replace(PROJECT, outside=outside), network=True)
-    assert (len(lost.value.what), bad.network) == (len("could not put a file at its absolute path: ") + 200, 0)
-
-
-def test_the_network_is_started_only_where_the_config_has_one():
-    with PlayedGuest() as guest:
-        guest_engine._prepare(guest, PROJECT, network=True)
-    assert (guest.network, guest.asked) == (1, [])
+        guest_engine.place_files(bad, replace(PROJECT, outside=outside))
+    assert len(lost.value.what) == len("could not put a file at its absolute path: ") + 200
 
 
 # How it is booted.
@@ -290,7 +283,7 @@ class Panicking:
 
 def test_a_guest_that_panics_once_is_booted_again_and_that_is_said():
     boot, said = Panicking(1), []
-    with guest_engine._booted(boot, said.append, lambda: 0.0) as (guest, lost):
+    with guest_engine.booted(boot, said.append, lambda: 0.0) as (guest, lost):
         assert guest.open
         assert lost == "debian-13 guest (qemu) ended (booting)"
     assert not guest.open
@@ -298,14 +291,14 @@ def test_a_guest_that_panics_once_is_booted_again_and_that_is_said():
 
 
 def test_one_that_boots_at_once_says_nothing():
-    with guest_engine._booted(Panicking(0), pytest.fail, lambda: 0.0) as (_, lost):
+    with guest_engine.booted(Panicking(0), pytest.fail, lambda: 0.0) as (_, lost):
         assert lost == ""
 
 
 @pytest.mark.parametrize(("seconds", "boots"), [(60.0, 2), (60.1, 1)])
 def test_twice_is_lost_and_so_is_one_that_took_its_time(seconds, boots):
     boot, times = Panicking(2), itertools.chain([5.0], itertools.repeat(5.0 + seconds))
-    with pytest.raises(GuestError), guest_engine._booted(boot, lambda _: None, lambda: next(times)):
+    with pytest.raises(GuestError), guest_engine.booted(boot, lambda _: None, lambda: next(times)):
         pass
     assert boot.booted == boots
 
@@ -358,7 +351,7 @@ def test_a_run_from_image_to_report(place):
     assert (spec.agent, spec.network, spec.accelerator, spec.boot_timeout) == (None, False, "tcg", 120)
     assert (spec.memory_mib, spec.distro) == (done.machine.memory_mib, "debian-12")
     assert guest.spawned["folders"][0] == "/run/preflight/in/src"
-    assert (guest.spawned["cwd"], guest.open) == ("/run/preflight/in/project", False)
+    assert (guest.spawned["cwd"], guest.open, guest.network) == ("/run/preflight/in/project", False, 0)
     assert said == [
         "booting the debian-12 guest (uml)", "compiling this tool for the guest (once)", "testing the limits in the guest",
     ]  # fmt: skip
@@ -415,7 +408,7 @@ def test_packages_go_in_with_the_units_of_the_system_and_have_time_of_their_own(
     assert "/usr/lib/systemd/system" in folders
     assert folders.index("/usr/local/lib/preflight-quick") < folders.index("/usr/lib/systemd/system")
     assert made.kernel_args[1:] == ("psi=0",)
-    assert guest_engine._time_limit(with_packages) > guest_engine._time_limit(task()) + 100
+    assert guest_engine.time_limit(with_packages) > guest_engine.time_limit(task()) + 100
 
 
 def test_a_pass_that_lacks_a_step_of_the_packages_is_refused():
@@ -495,13 +488,13 @@ def test_what_the_image_lacks_is_told_before_the_boot(place):
     root.listing.write_text("/lib64/ld.so\n/bin/sh\n")
     handed = project_of(made.config)
     with pytest.raises(GuestError) as lost:
-        guest_engine._require_system(made, root, handed)
+        guest_engine.require_system(made, root, handed)
     assert lost.value.what == (
         "the debian-12 guest lacks /usr/bin/node (needed by api), libpq.so.5 (needed by web); no service was run"
     )
     root.listing.write_text("/lib64/ld.so\n/usr/bin/node\n/usr/lib/libpq.so.5\n")
-    guest_engine._require_system(made, root, handed)
-    guest_engine._require_system(made, replace(root, listing=None), handed)
+    guest_engine.require_system(made, root, handed)
+    guest_engine.require_system(made, replace(root, listing=None), handed)
 
 
 def test_a_machine_without_ipv6_is_refused_before_the_boot(place):

@@ -237,7 +237,10 @@ def test_only_what_pushes_is_killed_before_others(shell, tmp_path, kind, score):
         payload.ask(f"{kind} {1 if kind == 'tasks' else 1 << 20}")
         if kind != "tasks":
             payload.until("full")
-        scores = {Path(f"/proc/{pid}/oom_score_adj").read_text().strip() for pid in until(payload.processes, 1 if kind == "tasks" else 2)}
+        scores = {
+            Path(f"/proc/{pid}/oom_score_adj").read_text().strip()
+            for pid in until(payload.processes, 1 if kind == "tasks" else 2)
+        }
         assert Path(f"/proc/{payload.process.pid}/oom_score_adj").read_text().strip() == own
         assert str(score or own) in scores
         assert scores <= {str(score or own), own}
@@ -287,7 +290,10 @@ def test_survives_a_child_that_is_killed_with_its_memory(shell, tmp_path):
         payload.drop(2)
 
 
-@pytest.mark.parametrize("line", ["cpu 1", "load {cpu}", "load {cpu}\ngo", "tasks 20", "tasks 600", "push 1048576", "keep 1048576", "own 1048576"])
+@pytest.mark.parametrize(
+    "line",
+    ["cpu 1", "load {cpu}", "load {cpu}\ngo", "tasks 20", "tasks 600", "push 1048576", "keep 1048576", "own 1048576"],
+)
 @pytest.mark.parametrize("end", ["input", signal.SIGTERM, signal.SIGKILL])
 def test_all_that_it_has_started_ends_with_it(shell, tmp_path, line, end):
     """When the tool dies its input ends; and a payload that is killed cannot end anything."""

@@ -1,0 +1,139 @@
+"""A guest without an agent, booted with the files of a project, whose services are run from this host over its lines."""
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+
+from cgroup_preflight.core.errors import PreflightError
+from cgroup_preflight.core.records import dataclass, replace
+from cgroup_preflight.core.report import Remedy, Report, Verdict
+from cgroup_preflight.guest import foreign, image, units
+from cgroup_preflight.guest.bare import BareGuest
+from cgroup_preflight.guest.capacity import host_capacity
+from cgroup_preflight.guest.findings import GuestRun
+from cgroup_preflight.guest.lines import GuestLines
+from cgroup_preflight.guest.project import Project, project_of
+from cgroup_preflight.guest.requirements import GuestMachine, choose_machine, requirements_of
+from cgroup_preflight.guest.run import (
+    BOOT_SECONDS,
+    Clock,
+    GuestTask,
+    Now,
+    Say,
+    booted,
+    exhausted,
+    lost,
+    place_files,
+    require_system,
+    time_limit,
+)
+from cgroup_preflight.guest.spec import GuestEngine, GuestError, GuestSpec
+
+Boot = Callable[[GuestSpec, image.RootImage], BareGuest]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outside:
+    """A guest that has booted and has the files of the project; `lines` lead into it, `task` has the units of its root."""
+
+    guest: BareGuest
+    lines: GuestLines
+    root: image.RootImage
+    task: GuestTask
+    project: Project
+    machine: GuestMachine
+    lost_boot: str
+
+
+#: Tests the services in a guest, over its lines. Raises HostError, OSError, ConfigError.
+Test = Callable[[Outside], Report]
+
+
+def imported_root(distro: str, environment: Mapping[str, str], where: str = "--target") -> image.RootImage:
+    """The root that was imported with this name. Raises UsageError for none, which says `where` the name is from."""
+    folder = image.cache_folder(environment)
+    item = foreign.imported(distro, folder)
+    if item is None:
+        raise foreign.unknown(distro, folder, where)
+    return item
+
+
+def run_outside(
+    task: GuestTask, environment: Mapping[str, str], say: Say, test: Test, *, boot: Boot = BareGuest,
+    now: Now = time.monotonic,
+) -> GuestRun:  # fmt: skip
+    """Boots the imported root that `task` names and returns the report that `test` makes of it.
+
+    Raises UsageError for a task that no imported root can do, HostError if no guest can be made, GuestError if the guest
+    was lost, ConfigError, OSError.
+    """
+    clock = Clock(now)
+    with _ready(task, environment, say, clock, boot=boot, now=now) as ready:
+        say("testing the limits in the guest")
+        report = _tested(ready, test)
+        clock.note("run")
+    clock.note("end")
+    return GuestRun(
+        report=report, machine=ready.machine, distro=task.distro, fence=ready.guest.fence, lost_boot=ready.lost_boot,
+        seconds=clock.seconds, image=ready.root.name, from_here=True,
+    )  # fmt: skip
+
+
+@contextlib.contextmanager
+def _ready(
+    task: GuestTask, environment: Mapping[str, str], say: Say, clock: Clock, *, boot: Boot, now: Now
+) -> Iterator[Outside]:  # fmt: skip
+    root = imported_root(task.distro, environment)
+    foreign.refuse(task.config.target, task.distro, packages=task.packages is not None)
+    project = project_of(task.config, task.names)
+    required = requirements_of(task.config)
+    machine = choose_machine(required, GuestEngine.UML, host_capacity())
+    what, instead = required.impossible(machine)
+    if what:
+        raise GuestError(f"{what}; no service was run", remedy=Remedy(title=instead))
+    task = replace(task, config=units.with_units(task.config, root, task.names, task.distro))
+    require_system(task, root, project)
+    found = foreign.found_of(root)
+    spec = GuestSpec(
+        engine=machine.engine, distro=task.distro, memory_mib=machine.memory_mib, inputs=project.inputs,
+        boot_timeout=BOOT_SECONDS[machine.engine], kernel_args=(*foreign.kernel_args(found), *task.kernel_args),
+    )  # fmt: skip
+    say(f"booting the {task.distro} guest ({machine.engine})")
+    with booted(lambda: boot(spec, root), say, now) as (guest, lost_boot):
+        clock.note("boot")
+        place_files(guest, project)
+        clock.note("prepare")
+        lines = GuestLines(guest, os.path.join("/", found.file_server) if found.file_server else "")
+        yield Outside(guest=guest, lines=lines, root=root, task=task, project=project, machine=machine,
+                      lost_boot=lost_boot)  # fmt: skip
+
+
+def _tested(ready: Outside, test: Test) -> Report:
+    """The report of `test`. Raises GuestError for a guest that was lost, or ran short of something, or takes too long."""
+    guest, limit = ready.guest, time_limit(ready.task)
+    over = threading.Event()
+
+    def end() -> None:
+        over.set()
+        guest.end()
+
+    timer = threading.Timer(limit, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        report = test(ready)
+        guest.require("testing the limits")
+        short = exhausted(guest) if report.verdict is not Verdict.PASS else ""
+    except (PreflightError, OSError) as error:
+        if over.is_set():
+            raise lost(guest, f"did not finish within {limit:.0f} s") from None
+        # One that is gone says so itself.
+        guest.require("testing the limits")
+        raise lost(guest, exhausted(guest) or f"could not be tested: {error}") from None
+    finally:
+        timer.cancel()
+    if short:
+        raise lost(guest, short)
+    return report
