@@ -55,7 +55,8 @@ class Free(Changed):
     """Payloads with one process each, on any CPU."""
 
     def ask(self, item, line):
-        super().ask(item, "cpu 1" if line.startswith("load ") else line)
+        cpus = sorted(os.sched_getaffinity(0))
+        super().ask(item, f"load {cpus[0]}-{cpus[-1]}" if line.startswith("load ") else line)
 
 
 def on_all(load, plan, cpus):

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from cgroup_preflight.core.reading import Known, Missing, Why, value_or
 from cgroup_preflight.core.records import TYPE_CHECKING, dataclass
 from cgroup_preflight.core.report import Finding
+from cgroup_preflight.plan.shares import shares
 from cgroup_preflight.smoke.lifted import is_limited, lifted
 from cgroup_preflight.smoke.load import LoadPlan
 from cgroup_preflight.smoke.load_findings import LoadHost, LoadWindow, is_clear, judge_load, untested, without_effect
@@ -108,8 +109,12 @@ class LoadProbe:
         cgroups = dict(self._slices) | {self._load.unit_of[item.unit]: payloads.cgroup(item) for item in hogs}
         for item in hogs:
             payloads.ask(item, f"load {','.join(map(str, self._cpus(item)))}")
-        if not self._all_said("busy", {item.unit: len(self._cpus(item)) for item in hogs}):
+        if not self._all_said("bound", {item.unit: len(self._cpus(item)) for item in hogs}):
             return (untested(_ENDED),)
+        # Those that will receive least begin first: later they would hardly get to read the line.
+        given = shares(self._load.tree.top)
+        for item in sorted(hogs, key=lambda item: given[self._load.unit_of[item.unit]]):
+            payloads.ask(item, "go")
         self._clock.sleep(SETTLE_SECONDS)
         windows: list[LoadWindow] = []
         # The time for reading is of the next window.
@@ -150,8 +155,8 @@ class LoadProbe:
         """
         end = self._clock.monotonic() + _UP_SECONDS
         todo = {self._payloads.output(item): counts[item.unit] for item in self._load.hogs}
-        while todo := {path: count for path, count in todo.items() if self._text(path).count(f"'{word}'") < count}:
-            if self._clock.monotonic() > end or any("'refused'" in self._text(path) for path in todo):
+        while todo := {path: count for path, count in todo.items() if self._text(path).count(f"{word} ") < count}:
+            if self._clock.monotonic() > end or any("refused " in self._text(path) for path in todo):
                 return False
             self._clock.sleep(_PAUSE)
         return True

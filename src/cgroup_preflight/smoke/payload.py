@@ -8,19 +8,21 @@ in memory, or empty. INPUT and OUTPUT are files in place of stdin and stdout.
 
 Each line on stdin is `KIND AMOUNT`. What it starts stays until the line `drop`, and ends with this process:
 
-- `cpu COUNT`: processes that use CPU time. Each says `busy`.
-- `load CPU,CPU`: one such process on each of these CPUs; `refused` where it may not run there.
+- `cpu COUNT`: processes that use CPU time.
+- `load CPU,CPU`: one such process on each of these CPUs, from the line `go` on. Each says `bound`; `refused` where it may not
+  run there.
 - `tasks COUNT`: tasks until one is refused. Says `started` if none is.
 - `push BYTES`: a process with memory, which the kernel kills first. Says `full` when it has all of it.
 - `keep BYTES`: the same with the score of an ordinary process.
 - `own BYTES`: the same as a program has it, with a page table, so that the kernel compares it with others when it kills.
 
-Each line on stdout is a Python literal: `up` at the start, `over` when all has ended after `drop`, and `ended` for what
+Each line on stdout is a word and a number: `up` at the start, `over` when all has ended after `drop`, and `ended` for what
 ended before that.
 """
 
-SCRIPT = r"""export LC_ALL=C
-gate=$1 started=
+SCRIPT = r"""PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+export PATH LC_ALL=C
+gate=$1 started= enough= online= lives=$BASH_VERSION$KSH_VERSION$YASH_VERSION$ZSH_VERSION
 if [ $# -gt 1 ]; then exec <"$3" >>"$4"; fi
 exec 2>/dev/null
 # Without a store: what is no file takes no memory, and memory is that of a process.
@@ -31,46 +33,67 @@ esac
 
 # Uses CPU time until this payload ends: one that is killed cannot end its children.
 burn() {
-  echo "{'busy': '$1'}"
   while kill -0 $$; do
     i=0
     while [ $i -lt 5000 ]; do i=$((i + 1)); done
   done
 }
 
-# The same on one CPU. Elsewhere it would compete with others than the model says.
+# The same on one CPU, once nobody has the gate open for writing. Elsewhere it would compete with others than the model says.
 bound() {
-  read -r self _ </proc/self/stat
-  taskset -p -c "$1" "$self" >/dev/null || { echo "{'refused': $1}"; exit; }
-  burn "$1"
+  exec 7<"$gate" 8>&-
+  read -r online </sys/devices/system/cpu/online
+  if [ "$online" != "$1" ]; then
+    read -r self _ </proc/self/stat
+    taskset -p -c "$1" "$self" >/dev/null || { echo "refused $1"; exit; }
+  fi
+  echo "bound $1"
+  read -r _ <&7
+  burn
 }
 
-# Starts tasks until one is refused, which ends a shell. They stay until nobody has the gate open for writing. Most end at
-# once and are counted until their parent asks for them (kernel, pids.c), which takes some kilobytes each. Shells that ask
-# for them at once need tasks that live.
+# Starts tasks until one is refused, which ends a shell. They stay until nobody has the gate open for writing.
 crowd() {
   exec 7<"$gate" 8>&-
-  trap 'trap "" TERM; read -r _ <&7; wait' EXIT
+  trap 'read -r _ <&7; wait' EXIT
   trap 'enough=1' TERM
   first
-  task=: group= i=0
-  [ -z "$BASH_VERSION" ] || task='read -r _ <&7'
-  while [ $i -lt 31 ]; do
-    group="$group $task &"
-    i=$((i + 1))
+  groups=$((($1 - 1) / 250))
+  if [ $groups -gt 0 ]; then words 249; fi
+  while [ $groups -gt 0 ] && [ -z "$enough" ]; do
+    { trap 'read -r _ <&7; wait' EXIT; some; } &
+    groups=$((groups - 1))
   done
-  i=0
-  while [ $i -lt "$1" ] && [ -z "$enough" ]; do
-    some &
-    i=$((i + 32))
-  done
-  echo "{'started': $i}"
+  words $((($1 - 1) % 250))
+  some "$1"
 }
 
-# A task and its children. No command of this shell may end before: dash then asks for the children that have ended.
+# A word for each task: loops over words need no command.
+words() {
+  words= i=0
+  while [ $i -lt "$1" ]; do
+    words="$words x"
+    i=$((i + 1))
+  done
+}
+
+# Starts a task for each word, and one that says $1. Most end at once and are counted until their parent asks for them
+# (kernel, pids.c), which takes some kilobytes each. The end of a command makes dash ask, so there is none in the loop.
+# Shells that ask at once need tasks that live.
 some() {
-  trap 'read -r _ <&7; wait' EXIT
-  eval "$group read -r _ <&7"
+  if [ -n "$lives" ]; then
+    for _ in $words; do
+      read -r _ <&7 &
+      case $enough in 1) break ;; esac
+    done
+  else
+    for _ in $words; do
+      : &
+      case $enough in 1) break ;; esac
+    done
+  fi
+  case $1 in ?*) { echo "started $1"; [ -z "$lives" ] || read -r _ <&7; } & ;; esac
+  read -r _ <&7
 }
 
 # The kernel kills this process before others.
@@ -86,9 +109,9 @@ fill() {
   ended=$?
   trap - TERM
   if [ $ended -eq 0 ]; then
-    echo "{'full': $1}"
+    echo "full $1"
   elif [ $ended -gt 128 ]; then
-    echo "{'ended': $ended}"
+    echo "ended $ended"
   else
     hold "$1" "$2"
   fi
@@ -105,7 +128,7 @@ hold() {
   reader=$!
   ($2; exec dd if=/dev/zero bs="$1" count=1 iflag=fullblock >&4 5<&- 4>&-) &
   exec 5<&- 4>&-
-  wait $reader && echo "{'full': $1}"
+  wait $reader && echo "full $1"
   reader=
   wait $!
 }
@@ -128,16 +151,17 @@ drop() {
 
 # Without a trap for SIGTERM here: one that a child has not yet replaced would lose the signal that ends the child.
 exec 8<>"$gate"
-echo "{'up': $$}"
+echo "up $$"
 while read -r kind amount _; do
   case $kind in
   cpu) i=0; while [ $i -lt "$amount" ]; do begin burn; i=$((i + 1)); done ;;
-  load) for cpu in $(echo "$amount" | tr , ' '); do begin bound "$cpu"; done ;;
+  load) IFS=,; set -- $amount; unset IFS; for cpu; do begin bound "$cpu"; done ;;
+  go) exec 8>&- ;;
   tasks) begin crowd "$amount" ;;
   push) begin fill "$amount" first ;;
   keep) begin fill "$amount" : ;;
   own) begin own "$amount" : ;;
-  drop) drop; exec 8<>"$gate"; echo "{'over': 'drop'}" ;;
+  drop) drop; exec 8<>"$gate"; echo "over 0" ;;
   esac
 done
 drop

@@ -17,7 +17,7 @@ from cgroup_preflight.host.cgroup import Observer
 from cgroup_preflight.plan.unit_syntax import setting_pairs
 from cgroup_preflight.plan.unitfile import slice_file
 from cgroup_preflight.smoke.payload import SCRIPT
-from cgroup_preflight.smoke.probe_plan import ProbeUnit, probe_launch
+from cgroup_preflight.smoke.probe_plan import Probe, ProbeUnit, probe_launch
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -96,7 +96,7 @@ class _Lines:
         return (
             name not in self._busy
             and isinstance(said, Known)
-            and said.value.count(b"{'over'") == self._drops.get(name, 0)
+            and said.value.count(b"over ") == self._drops.get(name, 0)
         )
 
     def close(self, name: str) -> None:
@@ -156,6 +156,16 @@ class MovedPayloads:
         #: By name, which is that of the first unit; and the names by the unit that each is for now.
         self._begun: dict[str, Running] = {}
         self._names: dict[str, str] = {}
+
+    def make_room(self, probes: Sequence[Probe], available: int) -> None:
+        """Lets files in memory be as large as these probes need; `available` are the bytes of memory of the guest.
+
+        The kernel takes no more for such a file than the file system may have (mm/shmem.c, shmem_fallocate), which is half
+        of the memory unless somebody sets it. A payload whose file is full goes on with the memory of a process.
+        """
+        most = max((probe.amount for probe in probes if probe.kind not in ("cpu", "tasks")), default=0)
+        if most > available // 2:
+            self._programs.run(("mount", "-o", "remount,size=100%", STORES))
 
     def begin(self, units: Sequence[ProbeUnit], later: Sequence[ProbeUnit], pause: Callable[[], None]) -> None:
         """Starts the first payloads, which wait, and calls `pause` after each; makes their slices, and of `later` ones, too.

@@ -103,7 +103,11 @@ class Probes:
                 unit = by_number[number]
                 usable = [one for one in some if one.unit not in refused]
                 mate = neighbour_of(unit, probe, usable, probes, peaks)
-                seen[number] = yield from self._push(unit, probe, refused.get(unit.unit, ""), mate, roof)
+                # The next one needs some tasks more.
+                stay = probe.kind == "tasks" and any(
+                    one in unit.probes and probes[one].kind == "tasks" for one in todo[:1]
+                )
+                seen[number] = yield from self._push(unit, probe, refused.get(unit.unit, ""), mate, roof, stay=stay)
                 running.remove(number)
 
         longest = _MEANWHILE_SECONDS + UP_SECONDS + sum(deadline(probe) * 2 + 1 for probe in probes)
@@ -115,7 +119,7 @@ class Probes:
         return tuple(seen[number] for number in range(len(probes)))
 
     def _push(
-        self, item: ProbeUnit, probe: Probe, refused: str, mate: Neighbour | None, roof: Mapping[str, int]
+        self, item: ProbeUnit, probe: Probe, refused: str, mate: Neighbour | None, roof: Mapping[str, int], *, stay: bool
     ) -> Generator[None, None, ProbeEvidence]:  # fmt: skip
         own = self._payloads.cgroup(item)
         target = self._slices[probe.target] if probe.is_slice else own
@@ -129,15 +133,17 @@ class Probes:
         if in_force is None or not agrees(probe.expectation, in_force):
             return seen
         if mate is None or not (yield from self._keep(mate)):
-            return (yield from self._pushed(item, seen))
+            return (yield from self._pushed(item, seen, stay=stay))
         return (yield from self._next_to(mate, item, seen, roof))
 
-    def _pushed(self, item: ProbeUnit, seen: ProbeEvidence, kind: str = "") -> Generator[None, None, ProbeEvidence]:
-        """Pushes once, as `kind` where it is another than that of the probe."""
+    def _pushed(
+        self, item: ProbeUnit, seen: ProbeEvidence, kind: str = "", *, stay: bool = False
+    ) -> Generator[None, None, ProbeEvidence]:
+        """Pushes once, as `kind` where it is another than that of the probe; tasks can `stay`."""
         probe, target, own = seen.probe, seen.cgroup, self._payloads.cgroup(item)
         before = self._pushes.events(target, own, probe.kind)
         with lifted(self._engine, self._observer, self._in_the_way(item, probe, own, target)):
-            said = yield from self._pushes.push(item, probe, target, before, kind)
+            said = yield from self._pushes.push(item, probe, target, before, kind, stay=stay)
         return replace(seen, said=said, before=before, after=self._pushes.events(target, own, probe.kind))
 
     def _keep(self, mate: Neighbour, kind: str = "keep") -> Generator[None, None, bool]:

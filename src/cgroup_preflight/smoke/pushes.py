@@ -4,7 +4,6 @@ A payload only starts and ends processes (`smoke.payload`). What it used, and wh
 the clock of this side: a payload that is throttled or refused could not read them in time.
 """
 
-import ast
 from collections.abc import Callable, Generator, Iterator, Mapping
 
 from cgroup_preflight.core.reading import Known, parsed, value_or
@@ -23,9 +22,11 @@ _DEADLINE = 15.0
 _TASK_SECONDS = 0.05
 _TASKS_DEADLINE = 60.0
 _LOOK = 0.5
+#: How often counts are read at most while a quota acts, and while a payload will say most of what they tell; seconds.
+_OFTEN, _SELDOM = 0.05, 0.1
 #: How many periods of a quota have to be throttled.
 _PERIODS = 3
-_OUTPUT_MAX = 1 << 16
+_OUTPUT_MAX, _DIGITS = 1 << 16, 20
 
 Said = Mapping[str, object]
 
@@ -41,6 +42,8 @@ class Pushes:
     def __init__(self, observer: Observer, door: "Door", payloads: Payloads) -> None:
         self._observer, self._payloads = observer, payloads
         self._files, self._clock = door.files, door.clock
+        #: Units whose tasks stay for the next push.
+        self._crowded: set[str] = set()
 
     def is_up(self, item: ProbeUnit) -> Generator[None, None, bool]:
         """Whether a payload waits for its first line, in time."""
@@ -49,27 +52,42 @@ class Pushes:
         return said.up()
 
     def push(
-        self, item: ProbeUnit, probe: Probe, target: str, before: Mapping[str, int], kind: str = ""
-    ) -> Generator[None, None, tuple[Said, ...]]:
+        self, item: ProbeUnit, probe: Probe, target: str, before: Mapping[str, int], kind: str = "", *, stay: bool = False
+    ) -> Generator[None, None, tuple[Said, ...]]:  # fmt: skip
         """Pushes against the limit of the cgroup `target`: what was read of it, none where the payload ended.
 
-        `before` are its `events`. With the kind `rival` it has memory as programs have it, and is killed no sooner.
+        `before` are its `events`. With the kind `rival` it has memory as programs have it, and is killed no sooner. Tasks
+        can `stay` for the next push of tasks.
         """
-        pushes = {"cpu": self._burn, "tasks": self._crowd}
-        seen = yield from pushes.get(probe.kind, self._eat)(item, probe, target, before, kind)
-        yield from self.drop(item)
+        if probe.kind != "tasks":
+            yield from self._clear(item)
+        if probe.kind == "cpu":
+            return (yield from self._burn(item, probe, target))
+        pushed = self._crowd if probe.kind == "tasks" else self._eat
+        seen = yield from pushed(item, probe, target, before, kind)
+        if stay:
+            self._crowded.add(item.unit)
+        else:
+            yield from self.drop(item)
         return seen
 
     def keep(self, item: ProbeUnit, kind: str, amount: int) -> Generator[None, None, bool]:
         """Lets a payload keep bytes of memory, as `keep` or as `own`, until `drop`; whether it does."""
+        yield from self._clear(item)
         said = self._asked(item, f"{kind} {amount}")
         yield from self._until(lambda: said.has("full", "ended"), 2 * _DEADLINE, gone=self._is_gone(item))
         return said.has("full")
 
     def drop(self, item: ProbeUnit) -> Iterator[None]:
         """Waits until all has ended that a payload has started."""
+        self._crowded.discard(item.unit)
         said = self._asked(item, "drop 0")
         yield from self._until(lambda: said.has("over"), 2 * _DEADLINE, gone=self._is_gone(item))
+
+    def _clear(self, item: ProbeUnit) -> Iterator[None]:
+        """Drops tasks that have stayed."""
+        if item.unit in self._crowded:
+            yield from self.drop(item)
 
     def events(self, target: str, own: str, kind: str) -> Mapping[str, int]:
         """The counters that tell whether the limit of `target` acted.
@@ -94,28 +112,27 @@ class Pushes:
         local = self._keyed(target, "memory.events.local")
         return {**local, "oom_kill": self._keyed(target, "memory.events").get("oom_kill", 0)}
 
-    def _burn(
-        self, item: ProbeUnit, probe: Probe, target: str, _before: Mapping[str, int], _kind: str
-    ) -> Generator[None, None, tuple[Said, ...]]:
+    def _burn(self, item: ProbeUnit, probe: Probe, target: str) -> Generator[None, None, tuple[Said, ...]]:
         """CPU time beyond the quota: until three periods were throttled, or the time is over.
 
         A kernel that enforces the quota makes the group pay back what it used beyond it in the next periods. A machine
-        that stood still for a while (an emulated CPU counts that as use) is measured until the group has paid.
+        that stood still for a while (an emulated CPU counts that as use) is measured until the group has paid. The payload
+        reads its next line when its next period begins, so what was used is read after it has ended the processes.
         """
-        period, ends = probe.expectation.period_usec / 1e6, [self._stamped(target)]
-        start_before, start, start_after = ends[0]
+        period = probe.expectation.period_usec / 1e6
+        start_before, start, start_after = self._stamped(target)
         self._payloads.ask(item, f"cpu {probe.amount}")
 
         def is_clear() -> bool:
-            ends.append(self._stamped(target))
-            before, end, after = ends[-1]
-            throttled = end.get("nr_throttled", 0) - start.get("nr_throttled", 0)
-            used = (end.get("usage_usec", 0) - start.get("usage_usec", 0)) / 1e6
-            within = used <= probe.limit * (after - start_before + period)
-            return within and throttled >= _PERIODS and before - start_after >= _PERIODS * period
+            _, now, after = self._stamped(target)
+            throttled = now.get("nr_throttled", 0) - start.get("nr_throttled", 0)
+            used = (now.get("usage_usec", 0) - start.get("usage_usec", 0)) / 1e6
+            return throttled >= _PERIODS and used <= probe.limit * (after - start_before + period)
 
-        yield from self._until(is_clear, deadline(probe), gone=self._is_gone(item))
-        before, end, after = ends[-1]
+        looks = self._now_and_then(is_clear, min(period / 2, _OFTEN))
+        yield from self._until(looks, deadline(probe), gone=self._is_gone(item))
+        yield from self.drop(item)
+        before, end, after = self._stamped(target)
         if self._is_gone(item)():
             return ()
         stat = {key: value - start.get(key, 0) for key, value in end.items()}
@@ -131,31 +148,34 @@ class Pushes:
         self, item: ProbeUnit, probe: Probe, target: str, before: Mapping[str, int], _kind: str
     ) -> Generator[None, None, tuple[Said, ...]]:
         """More tasks than the limit allows: until the kernel has refused one, killed one, or all have started."""
-        own, said = self._payloads.cgroup(item), self._asked(item, f"tasks {probe.amount}")
-        now = dict(before)
+        own, now = self._payloads.cgroup(item), dict(before)
 
         def alive() -> int | None:
             """By the kernel's count, which has tasks that have ended until their parent asks for them; None without one."""
             text = self._text(own, "pids.current") or ""
             return int(text) if text.isdigit() else None
 
+        # The payload itself, and tasks that have stayed.
+        first = alive() or 1
+        said = self._asked(item, f"tasks {max(probe.amount + 1 - first, 1)}")
+
         def are_all() -> bool:
-            """Whether the kernel counts as many as have started, next to the payload and the process that starts them."""
+            """Whether the kernel counts as many as have started, next to the first and the process that starts them."""
             count, started = alive(), said.number("started")
-            return started > 0 and (count is None or count - 2 >= started)
+            return started is not None and (count is None or count - first - 1 >= started)
 
-        def is_over() -> bool:
+        def has_acted() -> bool:
             now.update(self.events(target, own, "tasks"))
-            return now != before or are_all()
+            return now != before
 
-        yield from self._until(is_over, deadline(probe), gone=self._is_gone(item))
+        yield from self._until(lambda: has_acted() or are_all(), deadline(probe), gone=self._is_gone(item))
         if self._is_gone(item)():
             return ()
-        count, started = alive(), said.number("started")
+        count, started = alive(), said.number("started") or 0
         count = started if count is None else count
         files = {name: self._text(target, name) for name in ("pids.current", "pids.max")}
         return (
-            {"refused": now["max"] > before["max"], "started": started or count, "alive": count,
+            {"refused": now["max"] > before["max"], "started": started + first - 1 if started else count, "alive": count,
              "killed": started > 0 and not are_all(), **files},
         )  # fmt: skip
 
@@ -166,13 +186,12 @@ class Pushes:
         own, counts = self._payloads.cgroup(item), ("oom_kill", *(("high",) if probe.kind == "high" else ()))
         said = self._asked(item, f"{'own' if kind == 'rival' else 'push'} {probe.amount}")
 
-        def is_over() -> bool:
-            if said.has("full", "ended"):
-                return True
+        def has_acted() -> bool:
             now = self.events(target, own, probe.kind)
             return any(now.get(key, 0) > before.get(key, 0) for key in counts)
 
-        yield from self._until(is_over, deadline(probe), gone=self._is_gone(item))
+        looks = self._now_and_then(has_acted, _SELDOM)
+        yield from self._until(lambda: said.has("full", "ended") or looks(), deadline(probe), gone=self._is_gone(item))
         if not said.has("full"):
             return ()
         current = value_or(parsed(self._observer.read(target, "memory.current"), parse_limit), None)
@@ -199,6 +218,20 @@ class Pushes:
     def _is_gone(self, item: ProbeUnit) -> Callable[[], bool]:
         return lambda: not self._observer.processes(self._payloads.cgroup(item))
 
+    def _now_and_then(self, look: Callable[[], bool], seconds: float) -> Callable[[], bool]:
+        """As `look`, and False as long as less than `seconds` are over since it looked."""
+        due = self._clock.monotonic() + seconds
+
+        def looks() -> bool:
+            nonlocal due
+            now = self._clock.monotonic()
+            if now < due:
+                return False
+            due = now + seconds
+            return look()
+
+        return looks
+
     def _until(
         self, done: Callable[[], bool], seconds: float, *, gone: Callable[[], bool] = lambda: False
     ) -> Iterator[None]:  # fmt: skip
@@ -217,42 +250,36 @@ class Pushes:
 
 
 class _Said:
-    """What one unit's payload has said so far: a Python literal on each line; other lines are left out."""
+    """What one unit's payload has said so far: a word and a number on each line; other lines are left out."""
 
     def __init__(self, files: "Files", path: str) -> None:
         self._files, self._path = files, path
         self._data = b""
         self._already = 0
-        self._all: tuple[Said, ...] = ()
+        self._all: tuple[tuple[str, int], ...] = ()
 
     def skip(self) -> None:
         """Leaves out what it has said until now."""
         self._already = len(self._lines())
 
     def up(self) -> bool:
-        return self.has("up")
+        return self.number("up") is not None
 
     def has(self, *words: str) -> bool:
         """Whether it has said one of these words."""
-        return any(word in line for line in self._lines()[self._already :] for word in words)
+        return any(word in words for word, _ in self._lines()[self._already :])
 
-    def number(self, word: str) -> int:
-        """The number that it said with a word, 0 for none."""
-        found = next((line[word] for line in self._lines()[self._already :] if word in line), 0)
-        return found if isinstance(found, int) else 0
+    def number(self, word: str) -> int | None:
+        """The number that it said with a word; None where it has not said it."""
+        return next((number for said, number in self._lines()[self._already :] if said == word), None)
 
-    def _lines(self) -> tuple[Said, ...]:
+    def _lines(self) -> tuple[tuple[str, int], ...]:
         size = len(self._data)
         self._data += value_or(self._files.tail(self._path, size, _OUTPUT_MAX - size), b"")
         if len(self._data) > size:
-            text = self._data.decode("utf-8", "replace")
-            self._all = tuple(item for item in map(_literal, text.splitlines()) if item)
+            lines = (line.split() for line in self._data.decode("utf-8", "replace").splitlines())
+            self._all = tuple(
+                (words[0], int(words[1])) for words in lines
+                if len(words) == 2 and words[1].isdecimal() and len(words[1]) <= _DIGITS
+            )  # fmt: skip
         return self._all
-
-
-def _literal(line: str) -> Said:
-    try:
-        value = ast.literal_eval(line)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}

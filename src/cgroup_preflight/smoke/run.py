@@ -37,7 +37,7 @@ from cgroup_preflight.smoke.load_measure import LoadPlace, weigh
 from cgroup_preflight.smoke.margins import margin_findings
 from cgroup_preflight.smoke.outside import outside_findings
 from cgroup_preflight.smoke.own_units import create_files, create_users, own_unit_findings, refuse_on_host
-from cgroup_preflight.smoke.payloads import STORES, MovedPayloads, ServicePayloads
+from cgroup_preflight.smoke.payloads import MovedPayloads, ServicePayloads
 from cgroup_preflight.smoke.policy import OOMD, judge, policies, unheard
 from cgroup_preflight.smoke.probe_findings import probe_findings
 from cgroup_preflight.smoke.probe_plan import Capacity, plan_probes, probe_units
@@ -88,7 +88,7 @@ def smoke(
         refuse_on_host(wanted, config.path, root=choice.name == "systemd" and not choice.sudo)
     return prove(
         config, only(shipped, names), facts, engine, door, say, user=_run_as(facts, choice, door), inside=inside,
-        before_start=partial(_prepare_guest, door) if inside else lambda: None,
+        before_start=partial(_drop_caches, door) if inside else lambda: None,
         moves=inside and choice.name == "systemd" and not choice.sudo and not door.host,
         elsewhere=_elsewhere(choice, facts, carried),
     )  # fmt: skip
@@ -114,7 +114,7 @@ def prove(
             door, config, shipped = there.door, there.config, there.plan
         plan = scoped(shipped, run_name, in_place=inside)
         run = _Run(config=config, plan=plan, facts=facts, engine=engine, door=door, name=run_name, folder=folder,
-                   user=user, inside=inside, elsewhere=elsewhere is not None or bool(door.host))  # fmt: skip
+                   user=user, inside=inside)  # fmt: skip
         return _proved(run, say, before_start, moves=moves)
 
 
@@ -131,7 +131,6 @@ class _Run:
     folder: str
     user: tuple[int, int] | None
     inside: bool
-    elsewhere: bool
 
 
 def _proved(run: _Run, say: Say, before_start: Callable[[], None], *, moves: bool) -> SmokeResult:
@@ -151,6 +150,8 @@ def _proved(run: _Run, say: Say, before_start: Callable[[], None], *, moves: boo
         capacity = _capacity(facts, door)
         probes, untried = plan_probes(plan, numbers, capacity)
         with _moved(MovedPayloads(engine, observer, door, run.name, folder) if moves else None) as moved:
+            if moved:
+                moved.make_room(probes, capacity.available_bytes)
             load, no_load = plan_load(run.name, plan, door.processes.cpus(), value_or(facts.online_cpus, frozenset()))
             later = load.hogs if load else ()
             meanwhile = partial(moved.begin, probe_units(run.name, probes), later) if moved else None
@@ -158,7 +159,7 @@ def _proved(run: _Run, say: Say, before_start: Callable[[], None], *, moves: boo
             traced = {one.service.unit: launches[one.service.unit] for one in seen if _can_be_traced(one)}
             traces: dict[str, Trace] = {}
             payloads = moved or ServicePayloads(
-                engine, door.files, scope.cgroups, folder, run.user, keeps_input=run.elsewhere
+                engine, door.files, scope.cgroups, folder, run.user, keeps_input=bool(door.host)
             )
             runner = Probes(engine, observer, door, scope.cgroups, payloads)
             policed = _policed(plan, engine, numbers)
@@ -250,16 +251,12 @@ def _folder(door: Door, run_name: str, *, stays: bool) -> Iterator[str]:
             door.files.remove_private(f"{run_name}-")
 
 
-def _prepare_guest(door: Door) -> None:
-    """Makes room for the memory of probes, and empties the page cache of a guest.
-
-    The kernel takes no more for a file in memory than the file system may have (mm/shmem.c, shmem_fallocate), half of the
-    memory unless somebody sets it. The cache is emptied so that a service is charged for the pages of its program and its files.
+def _drop_caches(door: Door) -> None:
+    """Empties the page cache of a guest, so that a service is charged for the pages of its program and its files.
 
     The kernel charges a page to the cgroup that touches it first; before, this tool read the programs
     (Documentation/admin-guide/cgroup-v2.rst, "Memory Ownership"; sysctl/vm.rst, drop_caches).
     """
-    door.programs.run(("mount", "-o", "remount,size=100%", STORES))
     door.files.sync()
     door.files.write_attribute("/proc/sys/vm/drop_caches", "3")
 

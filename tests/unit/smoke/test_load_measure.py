@@ -55,7 +55,7 @@ class Played:
         #: Units of the config whose process was killed.
         self.killed: set[str] = set()
         self.refused: dict[str, str] = {}
-        self.says, self.answers = "{'up': 7}\n", "{'busy': 1}\n"
+        self.says, self.answers = "up 7\n", "bound 1\n"
         self.on_start: Callable[[], None] = lambda: None
         self.on_sleep: Callable[[], None] = lambda: None
         self.used = dict.fromkeys(self.rates, 0.0)
@@ -114,7 +114,7 @@ class Played:
     def ask(self, item: ProbeUnit, line: str) -> None:
         self.asked.append((item.unit, line))
         with Path(self.output(item)).open("a") as file:
-            file.write(self.answers)
+            file.write(self.answers if line.startswith("load ") else "")
 
     def output(self, item: ProbeUnit) -> str:
         return f"{self.root}/{item.unit}.out"
@@ -140,8 +140,9 @@ def test_shares_as_planned_pass_and_all_processes_push_at_the_same_time(tmp_path
     played = Played(tmp_path)
     found = played.run()
     assert (found.status, found.code) == (Status.PASS, "CGP517")
-    assert [unit for unit, _ in played.asked] == [item.unit for item in played.load.hogs]
-    assert {line for _, line in played.asked} == {"load 1"}
+    first, second = (item.unit for item in played.load.hogs)
+    # All are bound before one begins, and the one that will receive least begins first.
+    assert played.asked == [(first, "load 1"), (second, "load 1"), (second, "go"), (first, "go")]
     assert found.evidence["a.service"] == "75.0% of api.slice, planned 75.0%"
     assert found.evidence["cpus"] == "1"
 
@@ -247,7 +248,7 @@ def test_processes_that_do_not_start_are_unverified(tmp_path: Path) -> None:
 
 def test_a_process_that_may_not_use_its_cpu_is_unverified(tmp_path: Path) -> None:
     played = Played(tmp_path)
-    played.answers = "{'refused': 1}\n"
+    played.answers = "refused 1\n"
     found = played.run()
     assert (found.status, "ended before its time" in found.message) == (Status.UNVERIFIED, True)
 

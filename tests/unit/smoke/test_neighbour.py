@@ -152,11 +152,11 @@ class Kernel:
         if kind == "drop":
             if unit.name == WRITER:
                 self.asked.append((kind, unit.name))
-            return "{'over': 'drop'}\n"
+            return "over 0\n"
         self.asked.append((kind, unit.name))
         if unit.name == WRITER and kind in ("keep", "own"):
             files[f"{MOUNT}{unit.cgroup}/memory.stat"] = f"anon {MIB}\nshmem {7 * MIB}\n"
-            return "{'full': 8388608}\n"
+            return "full 8388608\n"
         if unit.name == WEB and self.pushes:
             which = self.pushes.pop(0)
             if which == "own":
@@ -168,8 +168,8 @@ class Kernel:
                 files[f"{MOUNT}{SLICE}/memory.max"] = f"{70 * MIB}\n"
             if which == "neighbour":
                 files[f"{MOUNT}{SLICE}/{WRITER}/memory.events"] = "oom_kill 1\n"
-                return "{'full': 8388608}\n"
-        return "{'ended': 137}\n"
+                return "full 8388608\n"
+        return "ended 137\n"
 
 
 @pytest.fixture
@@ -239,7 +239,7 @@ def test_a_limit_that_does_not_act_is_pushed_against_once(tmp_path):
 
 def test_a_neighbour_that_cannot_keep_memory_is_left_out(tmp_path):
     trial = Trial(tmp_path, PAIR)
-    trial.reply = lambda kind, cgroup, unit: "{'ended': 137}\n" if kind == "keep" else well(kind, cgroup, unit)
+    trial.reply = lambda kind, cgroup, unit: "ended 137\n" if kind == "keep" else well(kind, cgroup, unit)
     seen = trial.run()
     assert [one.beside for one in seen] == [None] * 3
     tried, alone = ["keep", "drop", "push", "drop"], ["push", "drop"]

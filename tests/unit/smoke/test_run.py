@@ -115,7 +115,7 @@ class Trial:
         if not launch.input:
             return
         with open(launch.output, "w") as out:
-            out.write("{'up': 7}\n")
+            out.write("up 7\n")
         handle = os.open(launch.input, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
 
         def tick() -> None:
@@ -131,9 +131,9 @@ class Trial:
         kind = line.split(" ")[0]
         with open(launch.output, "a") as out:
             if kind == "drop":
-                out.write("{'over': 'drop'}\n")
+                out.write("over 0\n")
             elif not self.acts:
-                out.write("{'ended': 1}\n")
+                out.write("ended 1\n")
         if kind == "tasks" and self.acts:
             self.machine.write(unit.cgroup, pids_current="64\n", pids_events="max 1\n")
         if kind == "push" and self.acts:
