@@ -24,7 +24,7 @@ WINDOWS, WINDOW_SECONDS, SETTLE_SECONDS = 50, 0.2, 0.2
 _UP_SECONDS = 60.0
 #: The longest that it measures on a machine that is busy; seconds.
 _LONGEST = 20.0
-_PAUSE = 0.05
+_PAUSE = 0.02
 #: Seconds that everything may take longer than planned, on a machine whose CPUs are all in use.
 _GRACE = 60.0
 _OUTPUT_MAX = 1 << 16
