@@ -111,7 +111,7 @@ def main(words: list[str]) -> int:
             *policy.thresholds(config),
         ]
     report = common.report(started, context, findings, services, host=host, project=config.project)
-    options.deliver(report, wanted, verbose=args.verbose)
+    options.deliver(report, wanted, verbose=args.verbose, inside=args.inside)
     if args.timings:
         options.write_stderr(progress.table(services))
     return exit_status_of(report.verdict, allow_unverified=args.allow_unverified, exit_zero=args.exit_zero)
