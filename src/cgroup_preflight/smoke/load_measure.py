@@ -7,7 +7,7 @@ from cgroup_preflight.core.records import TYPE_CHECKING, dataclass
 from cgroup_preflight.core.report import Finding
 from cgroup_preflight.plan.shares import shares
 from cgroup_preflight.smoke.lifted import is_limited, lifted
-from cgroup_preflight.smoke.load import LoadPlan, plan_load
+from cgroup_preflight.smoke.load import LoadPlan
 from cgroup_preflight.smoke.load_findings import LoadHost, LoadWindow, is_clear, judge_load, untested, without_effect
 
 if TYPE_CHECKING:
@@ -16,16 +16,15 @@ if TYPE_CHECKING:
     from cgroup_preflight.engines.base import Engine
     from cgroup_preflight.host.cgroup import Observer
     from cgroup_preflight.host.door import Door
-    from cgroup_preflight.plan.model import Plan
     from cgroup_preflight.smoke.payloads import Payloads
     from cgroup_preflight.smoke.probe_plan import ProbeUnit
 
 #: How often is measured at most and how long each time, and how long the processes have before to begin; seconds.
-WINDOWS, WINDOW_SECONDS, SETTLE_SECONDS = 33, 0.3, 0.2
+WINDOWS, WINDOW_SECONDS, SETTLE_SECONDS = 50, 0.2, 0.2
 _UP_SECONDS = 60.0
 #: The longest that it measures on a machine that is busy; seconds.
 _LONGEST = 20.0
-_PAUSE = 0.05
+_PAUSE = 0.02
 #: Seconds that everything may take longer than planned, on a machine whose CPUs are all in use.
 _GRACE = 60.0
 _OUTPUT_MAX = 1 << 16
@@ -58,14 +57,12 @@ class LoadPlace:
 
 
 def weigh(
-    place: LoadPlace, scope: str, plan: "Plan", say: Callable[[str], None], *, required: bool,
-    online: frozenset[int] = frozenset(),
+    place: LoadPlace, load: LoadPlan | None, reason: str, say: Callable[[str], None], *, required: bool
 ) -> tuple[Finding, ...]:  # fmt: skip
-    """The finding about the weights of a plan; none where no weight has a sibling. Raises HostError.
+    """The finding about the weights of a plan, from the answer of `plan_load`; none where no weight has a sibling.
 
-    On the CPUs that this process may use, of those that are `online`; `required`: weights without effect are a fail.
+    `required`: weights without effect are a fail. Raises HostError.
     """
-    load, reason = plan_load(scope, plan, place.door.processes.cpus(), online)
     if load is None:
         return (without_effect(reason),) if reason else ()
     say(f"testing CPUWeight with {len(load.hogs)} services at the same time")
@@ -120,6 +117,8 @@ class LoadProbe:
             payloads.ask(item, "go")
         self._clock.sleep(SETTLE_SECONDS)
         windows: list[LoadWindow] = []
+        # The time for reading is of the next window.
+        due = self._clock.monotonic() + WINDOW_SECONDS
         before = self._moment(cgroups)
         end = self._clock.monotonic() + _LONGEST
         while (
@@ -127,7 +126,8 @@ class LoadProbe:
             and self._clock.monotonic() < end
             and not (windows and is_clear(self._load, windows, WINDOWS))
         ):
-            self._clock.sleep(WINDOW_SECONDS)
+            self._clock.sleep(max(due - self._clock.monotonic(), 0.0))
+            due = self._clock.monotonic() + WINDOW_SECONDS
             now = self._moment(cgroups)
             if before is None or now is None:
                 return (untested("cpu.stat or /proc/stat could not be read"),)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from cgroup_preflight.host.command import Running
     from cgroup_preflight.host.door import Door, Fifo, Files
+    from cgroup_preflight.plan.model import UnitFile
 else:
     Protocol = object
 
@@ -166,16 +167,34 @@ class MovedPayloads:
         if most > available // 2:
             self._programs.run(("mount", "-o", "remount,size=100%", STORES))
 
-    def begin(self, units: Sequence[ProbeUnit], pause: Callable[[], None]) -> None:
-        """Starts the first payloads, which wait; calls `pause` after each. Raises HostError, OSError."""
+    def begin(self, units: Sequence[ProbeUnit], later: Sequence[ProbeUnit], pause: Callable[[], None]) -> None:
+        """Starts the first payloads, which wait, and calls `pause` after each; makes their slices, and of `later` ones, too.
+
+        Nothing is in these slices meanwhile. The manager has time for them now, and much to do later. Raises HostError,
+        OSError.
+        """
         if not units:
             return
-        lines = (("CPUWeight", "1"),)
-        cgroup = self._engine.create_slices([slice_file(self._waiting, lines)], [self._waiting])[self._waiting]
+        waiting = slice_file(self._waiting, (("CPUWeight", "1"),))
+        cgroup = self._make((*units[:AT_ONCE], *later[:AT_ONCE]), waiting)[self._waiting]
         for item in units[:AT_ONCE]:
             self._start(item)
             self._put(item, cgroup)
             pause()
+
+    def _make(self, units: Sequence[ProbeUnit], *more: "UnitFile") -> Mapping[str, str]:
+        """The slices of those units that have none, and `more`; their cgroups by unit."""
+        # No slice of a config can have the name: the scope in it is random.
+        new = [item for item in units if item.unit not in self._cgroups]
+        places = {
+            item.unit: f"{item.in_slice.removesuffix('.slice')}-{self._scope}_{number}.slice"
+            for number, item in enumerate(new, len(self._cgroups))
+        }
+        files = [slice_file(places[item.unit], (*setting_pairs(item.settings), *item.extra)) for item in new]
+        made = [*more, *files]
+        cgroups = self._engine.create_slices(made, [file.path for file in made]) if made else {}
+        self._cgroups |= {unit: cgroups[place] for unit, place in places.items()}
+        return cgroups
 
     def close(self) -> None:
         """Ends all."""
@@ -187,18 +206,12 @@ class MovedPayloads:
     @contextmanager
     def started(self, units: Sequence[ProbeUnit], longest: float) -> Iterator[dict[str, str]]:  # noqa: ARG002 - it ends with the guest
         """As `Payloads.started`. Raises HostError, OSError."""
-        # No slice of a config can have the name: the scope in it is random.
-        places = {
-            item.unit: f"{item.in_slice.removesuffix('.slice')}-{self._scope}_{number}.slice"
-            for number, item in enumerate(units, len(self._cgroups))
-        }
-        files = [slice_file(places[item.unit], (*setting_pairs(item.settings), *item.extra)) for item in units]
-        cgroups = self._engine.create_slices(files, list(places.values()))
+        self._make(units)
         with ExitStack() as stack:
             refused = {}
             for item in units:
                 stack.callback(self._end, item)
-                cgroup = self._cgroups[item.unit] = cgroups[places[item.unit]]
+                cgroup = self._cgroups[item.unit]
                 if item.unit not in self._names:
                     self._start(item)
                 self._put(item, cgroup)

@@ -62,29 +62,36 @@ class Probes:
         self._pushes = Pushes(observer, door, payloads)
 
     def run_all(
-        self, scope: str, probes: tuple[Probe, ...], say: Callable[[str], None], meanwhile: Callable[[], None],
+        self, scope: str, probes: tuple[Probe, ...], say: Callable[[str], None], meanwhile: Iterator[None],
         capacity: Capacity, peaks: Mapping[str, int] = MappingProxyType({}),
     ) -> tuple[ProbeEvidence, ...]:  # fmt: skip
-        """One evidence for each probe, in order; calls `meanwhile` while their processes start. Raises HostError.
+        """One evidence for each probe, in order. Raises HostError.
 
-        `peaks`: the most memory that services had, in bytes, by unit.
+        Until `meanwhile` ends, which has its turns among the probes, there are only those of CPU quotas: what it does must
+        not be refused memory or tasks. `peaks`: the most memory that services had, in bytes, by unit.
         """
         units = probe_units(scope, probes)
-        if not units:
-            meanwhile()
-            return ()
         by_number = {number: unit for unit in units for number in unit.probes}
         roof = {
             self._slices[item.target]: int(item.limit) for item in probes if item.is_slice and item.kind == "max"
         }  # fmt: skip
         seen: dict[int, ProbeEvidence] = {}
         running: set[int] = set()
+        ended = False
+
+        def first_lane() -> Iterator[None]:
+            nonlocal ended
+            yield from meanwhile
+            ended = True
+
+        def fits(number: int) -> bool:
+            others = [probes[other] for other in running]
+            return (ended or probes[number].kind == "cpu") and has_room(probes[number], others, capacity)
 
         def lane(numbers: Sequence[int]) -> Iterator[None]:
             todo = list(numbers)
             while todo:
-                others = [probes[number] for number in running]
-                number = next((one for one in todo if has_room(probes[one], others, capacity)), None)
+                number = next(filter(fits, todo), None)
                 if number is None:
                     yield
                     continue
@@ -107,9 +114,8 @@ class Probes:
         for first in range(0, len(units), AT_ONCE):
             some = units[first : first + AT_ONCE]
             with self._payloads.started(some, longest) as refused:
-                if not first:
-                    meanwhile()
-                self._together([lane(numbers) for numbers in lanes(scope, some)])
+                self._together([first_lane(), *(lane(numbers) for numbers in lanes(scope, some))])
+        self._together([first_lane()])
         return tuple(seen[number] for number in range(len(probes)))
 
     def _push(

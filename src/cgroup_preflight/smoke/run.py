@@ -2,7 +2,7 @@
 
 import os
 import resource
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 
@@ -32,6 +32,7 @@ from cgroup_preflight.smoke.evidence import ServiceEvidence
 from cgroup_preflight.smoke.findings import service_findings, service_result
 from cgroup_preflight.smoke.go_findings import proof_findings, target_of
 from cgroup_preflight.smoke.go_trace import Trace, started_traces
+from cgroup_preflight.smoke.load import plan_load
 from cgroup_preflight.smoke.load_measure import LoadPlace, weigh
 from cgroup_preflight.smoke.margins import margin_findings
 from cgroup_preflight.smoke.outside import outside_findings
@@ -87,7 +88,8 @@ def smoke(
         refuse_on_host(wanted, config.path, root=choice.name == "systemd" and not choice.sudo)
     return prove(
         config, only(shipped, names), facts, engine, door, say, user=_run_as(facts, choice, door), inside=inside,
-        before_start=partial(_drop_caches, door) if inside else lambda: None, moves=inside and choice.name == "systemd" and not choice.sudo and not door.host,
+        before_start=partial(_drop_caches, door) if inside else lambda: None,
+        moves=inside and choice.name == "systemd" and not choice.sudo and not door.host,
         elsewhere=_elsewhere(choice, facts, carried),
     )  # fmt: skip
 
@@ -150,7 +152,9 @@ def _proved(run: _Run, say: Say, before_start: Callable[[], None], *, moves: boo
         with _moved(MovedPayloads(engine, observer, door, run.name, folder) if moves else None) as moved:
             if moved:
                 moved.make_room(probes, capacity.available_bytes)
-            meanwhile = partial(moved.begin, probe_units(run.name, probes)) if moved else None
+            load, no_load = plan_load(run.name, plan, door.processes.cpus(), value_or(facts.online_cpus, frozenset()))
+            later = load.hogs if load else ()
+            meanwhile = partial(moved.begin, probe_units(run.name, probes), later) if moved else None
             seen = services.run_all(proofs, meanwhile)
             traced = {one.service.unit: launches[one.service.unit] for one in seen if _can_be_traced(one)}
             traces: dict[str, Trace] = {}
@@ -159,21 +163,24 @@ def _proved(run: _Run, say: Say, before_start: Callable[[], None], *, moves: boo
             )
             runner = Probes(engine, observer, door, scope.cgroups, payloads)
             policed = _policed(plan, engine, numbers)
-            # A trace waits most of its time: the processes of the probes can start meanwhile.
+            # A trace waits most of its time: probes of quotas can run meanwhile.
             with started_traces(engine, door, traced, run.name, folder) as finish:
-                pushed = runner.run_all(run.name, probes, say, lambda: traces.update(finish()), capacity, _peaks(seen))
+                pushed = runner.run_all(run.name, probes, say, _noted(finish, traces), capacity, _peaks(seen))
             place = LoadPlace(payloads=payloads, engine=engine, observer=observer, door=door, slices=scope.cgroups)
-            weighed = weigh(place, run.name, plan, say, required="cpu" in config.require.controllers,
-                            online=value_or(facts.online_cpus, frozenset()))  # fmt: skip
+            weighed = weigh(place, load, no_load, say, required="cpu" in config.require.controllers)
     findings = [*_of_services(config, plan, facts, door, seen, inside=inside)]
     findings += [*counted_findings(seen), *proof_findings(seen, traces, plan, target_of(facts, numbers))]
     findings += [*outside_findings(services.strangers, services.units), *probe_findings(pushed, untried)]
     findings += [*weighed, *policed]
     return SmokeResult(
-        findings=(*findings, *(() if inside else (run_scope.cleanup_finding(scope.left),))),
+        findings=(*findings, *(() if inside else (run_scope.cleanup_finding(scope.rest),))),
         services=tuple(service_result(one) for one in seen),
         processes_started=door.programs.started,
     )
+
+
+def _noted(finish: Generator[None, None, dict[str, Trace]], traces: dict[str, Trace]) -> Iterator[None]:
+    traces |= yield from finish
 
 
 def _elsewhere(choice: EngineChoice, facts: Facts, carried: "Carried | None") -> "Elsewhere | None":

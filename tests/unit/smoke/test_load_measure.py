@@ -12,7 +12,7 @@ from cgroup_preflight.host.cgroup import Observer
 from cgroup_preflight.host.fs import LiveFs
 from cgroup_preflight.host.local import LocalFiles
 from cgroup_preflight.plan.shares import shares
-from cgroup_preflight.smoke.load import plan_load
+from cgroup_preflight.smoke.load import LoadPlan, plan_load
 from cgroup_preflight.smoke.load_measure import SETTLE_SECONDS, WINDOW_SECONDS, WINDOWS, LoadPlace, LoadProbe, weigh
 from cgroup_preflight.smoke.probe_plan import ProbeUnit
 from tests.unit.smoke.fabricate import SCOPE, plan
@@ -182,13 +182,17 @@ def test_a_quota_that_the_manager_writes_when_it_starts_a_unit_is_lifted_and_so_
     assert (found.status, "again and again" in found.message) == (Status.UNVERIFIED, True)
 
 
+def planned(text: str) -> tuple[LoadPlan | None, str]:
+    return plan_load(SCOPE, plan(text), frozenset({0, 1}))
+
+
 def test_weigh_says_what_it_does_and_nothing_where_no_weight_counts(tmp_path: Path) -> None:
     played, said = Played(tmp_path), list[str]()
-    (found,) = weigh(played.place(), SCOPE, plan(TEXT), said.append, required=True)
+    (found,) = weigh(played.place(), *planned(TEXT), said.append, required=True)
     assert (found.status, said) == (Status.PASS, ["testing CPUWeight with 2 services at the same time"])
-    assert weigh(played.place(), SCOPE, plan(TEXT.replace("CPUWeight = 300\n", "")), said.append, required=True) == ()
+    assert weigh(played.place(), *planned(TEXT.replace("CPUWeight = 300\n", "")), said.append, required=True) == ()
     limited = TEXT.replace("CPUWeight = 300", 'CPUWeight = 300\nAllowedCPUs = "0"') + 'AllowedCPUs = "1"\n'
-    (found,) = weigh(played.place(), SCOPE, plan(limited), said.append, required=True)
+    (found,) = weigh(played.place(), *planned(limited), said.append, required=True)
     assert (found.status, len(said)) == (Status.SKIP, 1)
 
 

@@ -83,7 +83,7 @@ def trial(tmp_path):
 def test_they_wait_with_the_least_weight_and_push_where_they_were_moved(trial):
     pauses = []
     (item,) = trial.unit_list
-    trial.payloads.begin(trial.unit_list, lambda: pauses.append(trial.places()))
+    trial.payloads.begin(trial.unit_list, (), lambda: pauses.append(trial.places()))
     waiting = slice_cgroup(f"{SCOPE}_wait.slice")
     assert pauses == [[waiting]]
     assert "\n[Slice]\nCPUWeight=1\n" in trial.units.texts[f"{SCOPE}_wait.slice"]
@@ -124,7 +124,7 @@ def test_one_that_was_not_moved_pushes_against_nothing(trial):
     trial.units.refuses_to_move = True
     slices = trial.units.slices
     made = Probes(trial.units, trial.machine.observer(), trial.machine.door(), slices, trial.payloads)
-    seen = made.run_all(SCOPE, trial.probes, lambda _: None, lambda: None, PLENTY)
+    seen = made.run_all(SCOPE, trial.probes, lambda _: None, iter(()), PLENTY)
     own = slice_cgroup(PLACE)
     assert {one.refused for one in seen} == {f"its process could not be moved to {own}"}
     assert {one.said for one in seen} == {()}
@@ -138,16 +138,21 @@ def test_no_more_than_a_few_wait(trial):
     probes, _ = plan_probes(plan(services + TEXT.partition("[services")[0]), NUMBERS, PLENTY)
     units = probe_units(SCOPE, probes)
     assert len(units) > AT_ONCE
-    trial.payloads.begin(units, lambda: begun.append(1))
+    later = [replace(units[0], unit=f"{SCOPE}-_load-{n}.service") for n in range(AT_ONCE + 1)]
+    trial.payloads.begin(units, later, lambda: begun.append(1))
     assert len(begun) == AT_ONCE
+    made = list(trial.units.texts)
+    # The slice to wait in, and those of the first ones.
+    assert len(made) == 1 + AT_ONCE + AT_ONCE
     with trial.payloads.started(units[:AT_ONCE], 60.0) as refused:
         assert refused == {}
+    assert list(trial.units.texts) == made
     with trial.payloads.started(units[AT_ONCE:], 60.0) as refused:
         assert refused == {}
         assert trial.said(units[AT_ONCE], "up")
 
 
 def test_without_probes_nothing_waits(tmp_path, trial):
-    trial.payloads.begin((), lambda: None)
+    trial.payloads.begin((), (), lambda: None)
     assert trial.units.calls == []
     assert os.listdir(tmp_path) == []

@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -40,13 +40,13 @@ class Trial:
         self.reply: Callable[[str, str, Unit], str] = lambda _kind, _cgroup, _unit: ""
         self._inputs: list[int] = []
 
-    def run(self, meanwhile: Callable[[], None] = lambda: None) -> tuple[ProbeEvidence, ...]:
+    def run(self, meanwhile: Iterable[None] = ()) -> tuple[ProbeEvidence, ...]:
         machine = self.machine
         probes, _ = plan_probes(self.plan, NUMBERS, self.capacity)
         payloads = ServicePayloads(self.units, machine, self.units.slices, str(self.folder), None)
         made = Probes(self.units, machine.observer(), machine.door(), self.units.slices, payloads)
         try:
-            return made.run_all(SCOPE, probes, self.said.append, meanwhile, self.capacity)
+            return made.run_all(SCOPE, probes, self.said.append, iter(meanwhile), self.capacity)
         finally:
             for handle in self._inputs:
                 os.close(handle)
@@ -78,6 +78,12 @@ SAYS = {
 def well(kind: str, _cgroup: str, _unit: Unit) -> str:
     """A payload that does all that it is asked for, against limits that do nothing."""
     return SAYS.get(kind, "")
+
+
+def turns(count: int, end: Callable[[], object]) -> Iterator[None]:
+    """Some turns of something else, and what it does at its end."""
+    yield from [None] * count
+    end()
 
 
 def asked(trial: Trial, kind: str) -> list[str]:
@@ -359,16 +365,19 @@ def test_probes_of_one_slice_take_turns_and_those_of_others_do_not_wait(tmp_path
 def test_without_probes_the_rest_is_done_all_the_same(tmp_path):
     trial = Trial(tmp_path, "[services.web]\nbinary = 'x'\n")
     done = []
-    assert trial.run(lambda: done.append(1)) == ()
+    assert trial.run(turns(3, lambda: done.append(1))) == ()
     assert done == [1]
     assert not trial.units.calls
 
 
-def test_what_is_done_meanwhile_comes_before_the_first_push(tmp_path):
-    trial = Trial(tmp_path, SERVICE.format(""))
+def test_only_quotas_are_pushed_against_before_the_end_of_what_is_done_meanwhile(tmp_path):
+    """A second run of a program is in the same slices: it must not be refused memory or tasks there."""
+    trial = Trial(tmp_path, SERVICE.format('CPUQuota = "50%"\nTasksMax = 64'))
     trial.reply = well
-    trial.run(lambda: trial.lines.append(("meanwhile", "")))
-    assert [line.split()[0] for line, _ in trial.lines] == ["meanwhile", "push", "drop"]
+    trial.run(turns(9, lambda: trial.lines.append(("meanwhile", ""))))
+    asked = [line.split()[0] for line, _ in trial.lines]
+    assert asked.index("cpu") < asked.index("meanwhile") < asked.index("tasks")
+    assert "push" not in asked[: asked.index("meanwhile")]
 
 
 def test_limits_are_put_back_and_inputs_closed_after_an_error(tmp_path):
