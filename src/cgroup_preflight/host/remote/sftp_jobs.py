@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 #: Files of the kernel's own file systems are opened at once. Anywhere else a FIFO could be in the way, and would block.
 _KERNEL = ("/proc/", "/sys/")
+#: A cgroup's file is one record, or has records of some bytes each, of which a read(2) returns as many as fit into a page
+#: (fs/seq_file.c). So what is much shorter than a page is all.
+_CGROUPS, _RECORDS = "/sys/fs/cgroup/", 2048
 _NAMES_MAX = 100_000
 _WHY = {
     p.NO_SUCH_FILE: (Why.ABSENT, errno.ENOENT),
@@ -51,6 +54,8 @@ def read(path: str, most: int, start: int = 0) -> Job[Reading[bytes]]:
         if reply.kind == p.STATUS:
             break
         data += _piece(reply, wanted)
+        if len(data) < _RECORDS and path.startswith(_CGROUPS):
+            break
     yield [_close(handle)]
     if reply.kind == p.STATUS and p.status_of(reply)[0] != p.END:
         return _refused(path, reply)
@@ -129,6 +134,22 @@ def again(handle: bytes, path: str, most: int) -> Job[Reading[bytes]]:
     if reply.kind != p.STATUS:
         return Known(value=_piece(reply, most), source=path)
     return Known(value=b"", source=path) if p.status_of(reply)[0] == p.END else _refused(path, reply)
+
+
+def part(handle: bytes, path: str, start: int, most: int) -> Job[Reading[bytes]]:
+    """At most `most` bytes of an open regular file, from `start` on; a short answer is its end."""
+    data = bytearray()
+    while len(data) < most:
+        wanted = min(p.READ_MAX, most - len(data))
+        (reply,) = yield [request(p.READ, handle, p.offset(start + len(data)), wanted)]
+        if reply.kind == p.STATUS:
+            if p.status_of(reply)[0] != p.END:
+                return _refused(path, reply)
+            break
+        data += (piece := _piece(reply, wanted))
+        if len(piece) < wanted:
+            break
+    return Known(value=bytes(data), source=path)
 
 
 def closed(handle: bytes) -> Job[None]:
