@@ -29,6 +29,7 @@ _PAGE = 1 << 16
 _PIECE = scripts.PIECE
 #: Files that stay open there at most: a server may have 1024 descriptors.
 _HELD_MAX = 800
+_TAILS_MAX = 100
 #: Below these, a path is another file later.
 _MOVING = ("/proc/", "/sys/", "/dev/")
 _WRITE_SECONDS = 60.0
@@ -121,7 +122,7 @@ class RemoteFiles(AskedReadings):
 
     def _grown(self, path: str, offset: int, most: int) -> Reading[bytes] | None:
         """As `tail`, of a file that stays open from the second call on; None where it does not."""
-        if path.startswith(_MOVING):
+        if path.startswith(_MOVING) or (path not in self._tails and len(self._tails) >= _TAILS_MAX):
             return None
         if (number := self._tails.get(path)) is None:
             # From a file that is asked once, an open one would gain nothing.
