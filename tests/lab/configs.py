@@ -24,33 +24,7 @@ _FILE = "cgroup-preflight.toml"
 #: Makes names of report files: guests are shared, also between users.
 _NUMBERS = itertools.count(1)
 
-#: Prints everything of this tool that is still there: units, unit files, cgroups, processes, folders.
-_LEFTOVERS = r"""
-import glob, os, subprocess
-users = [None] + [int(os.path.basename(f)) for f in glob.glob("/run/user/*") if os.path.exists(f + "/systemd/private")]
-for uid in users:
-    call = ["systemctl"] + (["--user"] if uid else [])
-    call += ["list-units", "--all", "--plain", "--no-legend", "--full", "cgpf*", "cgroup-preflight-guard-*"]
-    env = {"PATH": "/usr/bin:/bin", **({"XDG_RUNTIME_DIR": f"/run/user/{uid}"} if uid else {})}
-    done = subprocess.run(call, capture_output=True, text=True, env=env, user=uid)
-    print(*(f"unit {line}" for line in (done.stdout + done.stderr).splitlines()), sep="\n")
-print(*(f"file {path}" for pattern in ("/run/cgpf*", "/run/user/*/cgpf*") for path in glob.glob(pattern)), sep="\n")
-folders = ("/run/systemd/*", "/run/user/*/systemd/*", "/etc/systemd/*", "/tmp", "/var/tmp")
-for pattern in [f"{folder}/{name}" for folder in folders for name in ("cgpf*", ".cgpf*", "cgroup-preflight*")]:
-    # The sockets of ssh are the caller's, and shared with his next command.
-    print(*(f"file {path}" for path in glob.glob(pattern) if not path.startswith("/tmp/cgpf-ssh-")), sep="\n")
-for folder, names, _ in os.walk("/sys/fs/cgroup"):
-    print(*(f"cgroup {folder}/{name}" for name in names if name.startswith("cgpf")), sep="\n")
-inputs = ("/run/preflight/in/fixtures/", "/run/preflight/in/shop/dist/", "/var/tmp/lab/")
-ours = (*inputs, "smoke/payload.py", "_SYSTEMD_INVOCATION_ID=")
-for pid in (name for name in os.listdir("/proc") if name.isdigit() and int(name) != os.getpid()):
-    try:
-        words = open(f"/proc/{pid}/cmdline", "rb").read().decode(errors="replace").replace("\0", " ")
-    except OSError:
-        continue
-    if any(word in words for word in ours):
-        print(f"process {pid} {words}")
-"""
+_LEFTOVERS = Path(__file__).with_name("leftovers_inside.py").read_text()
 
 #: Ends what a run with `--inside` leaves to the end of the machine.
 END_OF_RUN = (
@@ -161,9 +135,7 @@ class Lab:
 
     def leftovers(self) -> list[str]:
         """Everything in the guest that a run could have left behind."""
-        done = self.guest.run(["python3", "-I", "-c", _LEFTOVERS])
-        assert done.returncode == 0, done
-        return [line for line in done.text.splitlines() if line]
+        return leftovers(self.guest)
 
     def shell(self, command: str, *, timeout: float = 60.0, user: str | None = None) -> str:
         """The output of a shell command that must succeed."""
@@ -175,6 +147,13 @@ class Lab:
         """Waits inside the guest until a shell command succeeds; its output."""
         loop = f"until {command}; do sleep 0.02; done"
         return self.shell(f"timeout {seconds:g} sh -c {shlex.quote(loop)}", timeout=seconds + 10)
+
+
+def leftovers(guest: Guest, *words: str) -> list[str]:
+    """Everything of this tool that is left in a guest; with the word `clean`, what is left after all of it was removed."""
+    done = guest.run(["python3", "-I", "-c", _LEFTOVERS, *words])
+    assert done.returncode == 0, done
+    return [line for line in done.text.splitlines() if line]
 
 
 def fixture(

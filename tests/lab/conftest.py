@@ -12,21 +12,27 @@ is an error, and `test_guest.py` proves that every promise is kept. Other kernel
 import contextlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
 
+from cgroup_preflight.core.errors import HostError
 from cgroup_preflight.guest import image
 from cgroup_preflight.guest.recipe import recipe_for
 from cgroup_preflight.guest.session import Guest, input_path
 from cgroup_preflight.guest.spec import BootMode, CommandResult, GuestEngine, GuestSpec
+from tests.lab.configs import leftovers
 
 _REPOSITORY = Path(__file__).parents[2]
 #: Folder of built fixture binaries; `nox -s lab` sets it.
 _FIXTURES_VARIABLE = "CGPF_LAB_FIXTURES"
+
+
+#: The shared guests, by specification.
+_RUNNING = pytest.StashKey[dict[str, Guest]]()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +121,24 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "requires(*needs): what the test's guest must offer, see tests/lab/conftest.py")
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What a failed test leaves is removed at once: it must not fail the tests after it. A guest where that fails is ended."""
+    report = yield
+    if report.failed:
+        for guest in item.config.stash.get(_RUNNING, {}).values():
+            _clean(guest)
+    return report
+
+
+def _clean(guest: Guest) -> None:
+    left = ["it gives no answer"]
+    with contextlib.suppress(HostError):
+        left = leftovers(guest, "clean") if guest.alive else []
+    if left:
+        guest.__exit__(None, None, None)
+
+
 @pytest.fixture(scope="session")
 def lab_inputs() -> dict[str, Path]:
     """What goes into every guest, by name below /run/preflight/in; parts not built yet are left out here."""
@@ -125,10 +149,10 @@ def lab_inputs() -> dict[str, Path]:
 
 
 @pytest.fixture(scope="session")
-def boot(lab_inputs: dict[str, Path]) -> Iterator[Boot]:
+def boot(pytestconfig: pytest.Config, lab_inputs: dict[str, Path]) -> Iterator[Boot]:
     """Boots guests lazily, one of each specification, and ends them all with the session."""
     folder = image.cache_folder(os.environ)
-    running: dict[str, Guest] = {}
+    running = pytestconfig.stash.setdefault(_RUNNING, {})
     with contextlib.ExitStack() as stack:
 
         def start(*, kernel_args: tuple[str, ...] = (), base: GuestSpec | None = None) -> Guest:

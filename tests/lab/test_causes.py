@@ -7,7 +7,7 @@ import pytest
 from tests.lab.configs import Lab, Outcome, config, fixture, service
 
 _HOLD = {"duration": "3s", "start_timeout": "60s"}
-_SOON = {"start_timeout": "20s"}
+_SOON = {"start_timeout": "8s"}
 #: Listens on the ports of two services, of which only one is its own.
 _BOTH = """\
 #!/usr/bin/python3
@@ -84,13 +84,13 @@ for number in range(15000):
 print("READY", flush=True)
 time.sleep(600)
 """
-#: 2 GB of output before the ready line.
+#: Output before the ready line (argument: MiB).
 _FLOOD = """\
 #!/usr/bin/python3
-import os, time
+import os, sys, time
 piece = b"x" * 8191 + b"\\n"
 block = piece * 128
-for number in range(2 << 10):
+for number in range(int(sys.argv[1])):
     at = 0
     while at < len(block):
         at += os.write(1, block[at:])
@@ -288,13 +288,19 @@ def test_a_config_without_limits_is_no_pass(boot, fixtures) -> None:
     assert "of 1 service" in limited.text.splitlines()[0], limited.text
 
 
-def test_two_gigabytes_of_output_fit_and_the_ready_line_is_found(boot) -> None:
+@pytest.mark.parametrize("size", [256, pytest.param(2048, marks=pytest.mark.measured)])
+def test_more_output_than_the_disk_has_room_for_fits_and_the_ready_line_is_found(boot, size: int) -> None:
     """Under the user's own manager, where the output goes to a file: this user reads no journal."""
     lab = Lab(boot())
     lab.guest.start_user_manager("tester")
-    flood = service("flood.py", ready="log:^READY$", smoke={"start_timeout": "300s"}, MemoryMax="64M")
+    flood = service("flood.py", str(size), ready="log:^READY$", smoke={"start_timeout": "300s"}, MemoryMax="64M")
     folder = lab.write("flood", config({"flood": flood}), {"flood.py": _FLOOD})
-    outcome = lab.run("smoke", "--engine", "user", folder=folder, user="tester", timeout=900)
+    # Of the free space, 100 MiB stay.
+    lab.shell("fallocate -l $(($(df --output=avail -BM /tmp | tail -1 | tr -d M) - 100))M /tmp/filler; df -h /tmp")
+    try:
+        outcome = lab.run("smoke", "--engine", "user", folder=folder, user="tester", timeout=900)
+    finally:
+        lab.shell("rm /tmp/filler")
     lab.shell("loginctl disable-linger tester; systemctl stop user@1000.service user-runtime-dir@1000.service")
     assert outcome.statuses("flood").get("CGP503") == "pass", (outcome.text, outcome.stderr)
     assert outcome.statuses("flood").get("CGP504") is None

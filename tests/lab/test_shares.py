@@ -71,7 +71,8 @@ def test_logs_and_shares_of_a_real_host(lab: Lab) -> None:
     more = (
         "systemd-run --quiet --wait --unit=more.service --slice=shown-inner.slice true; systemctl stop back.service; "
     )
-    seen = "until grep -q -i stopp /tmp/followed; do sleep 0.1; done; kill -INT $(pgrep -f 'logs back --follow' | tail -1); wait"
+    # `timeout` passes it on.
+    seen = "until grep -q -i stopp /tmp/followed; do sleep 0.1; done; kill -INT $!; wait"
     variables = " ".join(f"{name}={value}" for name, value in ENVIRONMENT.items())
     lab.shell(f"export {variables}; {follow}{wait}{more}{seen}", timeout=120)
 

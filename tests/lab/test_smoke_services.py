@@ -3,7 +3,7 @@
 import pytest
 
 from cgroup_preflight.guest.session import Guest
-from tests.lab.configs import Lab, Outcome, config, fixture, service, toml
+from tests.lab.configs import Lab, Outcome, config, fixture, leftovers, service, toml
 
 _MIB = 1 << 20
 #: Answers with a redirect to another port, where somebody counts the visitors (see `redirected`).
@@ -215,15 +215,17 @@ def test_each_distinct_limit_was_pushed_against(crowd: Outcome) -> None:
     }
 
 
-def test_what_is_left_would_be_seen(boot, fixtures) -> None:
-    """The proof that `Lab.leftovers` is able to fail."""
+def test_what_is_left_would_be_seen_and_can_be_removed(boot, fixtures) -> None:
+    """The proof that `Lab.leftovers` is able to fail, and that a test that fails leaves nothing to the next one."""
     guest: Guest = boot()
     lab = Lab(guest)
     stray = guest.spawn([str(fixtures / "neverready")])
     lab.shell("systemd-run --quiet --unit=cgpf-left --slice=cgpfleft sleep 100")
     lab.shell("touch /run/systemd/system/cgpfx.slice /tmp/cgpfy")
+    # Also what systemd neither knows nor can stop.
+    lab.shell("cd /sys/fs/cgroup; mkdir -p cgpfhid/a.service; sleep 100 & echo $! > cgpfhid/a.service/cgroup.procs;"
+              " echo 1 > cgpfhid/cgroup.freeze; mount --bind cgpfhid cgpfleft.slice; echo")  # fmt: skip
     seen = lab.leftovers()
-    lab.shell("systemctl stop cgpf-left cgpfleft.slice; rm /run/systemd/system/cgpfx.slice /tmp/cgpfy")
-    guest.wait(stray, timeout=0.0)
     assert {line.split()[0] for line in seen} == {"unit", "file", "cgroup", "process"}
-    assert lab.leftovers() == []
+    assert leftovers(guest, "clean") == [] == lab.leftovers()
+    guest.wait(stray, timeout=0.0)

@@ -50,7 +50,8 @@ def unpack(archive: str, root: str, files: Mapping[str, Mapping[str, Any]]) -> F
                 if number > _MEMBERS_MAX:
                     raise ForeignError(f"it has more than {_MEMBERS_MAX} entries")
                 _add(tree, members, member)
-    except (tarfile.TarError, EOFError, MemoryError, ValueError) as error:
+    # tarfile of Python 3.11.2 (Debian 12) looks up an exception's name that a broken head of gzip finds not set yet.
+    except (tarfile.TarError, EOFError, MemoryError, ValueError, AttributeError) as error:
         raise ForeignError(f"it is no archive that can be read: {str(error)[:100] or type(error).__name__}") from None
     for name in (".dockerenv", "etc/machine-id"):
         if path := tree.find(name):

@@ -24,7 +24,7 @@ def written():
 
 before = len(list(written()))
 page_tables.copy_at_fork(os.getpid())
-print(before, len(list(written())))
+print(before, len(list(written())), flush=True)
 if not os.fork():
     import json
     os.write(1, json.dumps({"child": [1.5]}).encode())
