@@ -53,13 +53,14 @@ class Host:
     """One manager of a guest: of the system as root or through sudo, or of a user.
 
     `user` calls the tool, root if it is None. `manager` is the user whose manager it is, None for the system's.
-    `config_home` is XDG_CONFIG_HOME of that manager, empty for the usual one.
+    `config_home` is XDG_CONFIG_HOME of that manager, empty for the usual one. `state_name` is the folder of the journals.
     """
 
     guest: Guest
     user: str | None = None
     manager: str | None = None
     config_home: str = ""
+    state_name: str = "state"
 
     @property
     def _home(self) -> str:
@@ -73,7 +74,7 @@ class Host:
     @property
     def state(self) -> str:
         """The folder of the journals."""
-        return f"{self.place}/state"
+        return f"{self.place}/{self.state_name}"
 
     @property
     def _runtime(self) -> str:

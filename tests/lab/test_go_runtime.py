@@ -156,9 +156,8 @@ def _numbers(guest: Guest, unit: str, *, more_than: int, until: int | None = Non
     """GOMAXPROCS by line of a probe's output, once there are enough lines or the last one has the number."""
     deadline = time.monotonic() + 120
     while True:
-        lines = (
-            guest.read_file(_output(unit)).decode().split("\n")[:-1]
-        )  # what follows the last newline is no whole line
+        # The file comes with the program, and what follows its last newline is no whole line.
+        lines = guest.run(["cat", _output(unit)]).text.split("\n")[:-1]
         numbers = [json.loads(line)["gomaxprocs"] for line in lines]
         if len(numbers) > more_than or (until is not None and numbers[-1:] == [until]):
             return numbers

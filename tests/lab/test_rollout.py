@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from cgroup_preflight.guest.spec import BootMode, GuestSpec
+from tests.lab.configs import FIXTURES
 from tests.lab.conftest import KINDS, Boot
 from tests.lab.rollouts import BOTH, CALM, NEW, OLD, QUOTA, Host, codes, go_service, reason, said, toml
 
@@ -143,10 +144,17 @@ def test_memory_that_is_in_use_is_refused_with_numbers(host: Host) -> None:
 
 @pytest.mark.measured
 def test_memory_that_grows_meanwhile_is_taken_back_without_a_kill(host: Host, say: Callable[..., None]) -> None:
-    # 60M at first, so that the target is allowed; 200M when the last step begins.
-    grows = go_service("hog", "--keep", "60", "--step", "2", "--max", "140", "--pause", "200ms")
-    host.prepare(toml('MemoryMax = "112M"\n', "3s"), grows)
-    status, report = host.apply()
+    # 60M at first, so that the target is allowed; 120M when the last step begins.
+    hog = ("hog", "--keep", "60", "--max", "0", "--step", "0", "--pause", "1h")
+    host.prepare(toml('MemoryMax = "112M"\n', _LONG), go_service(*hog))
+    host.wait_until(f'[ "$(cat {host.cgroup}/memory.current)" -gt 60000000 ]')
+    running = host.begin()
+    host.wait_for("verified", stage=0)
+    host.shell(f"$RUN --quiet --slice=lab17.slice {FIXTURES / hog[0]} {' '.join(hog[1:])}")
+    host.wait_until(f'[ "$(cat {host.cgroup}/memory.current)" -gt 120000000 ]')
+    assert not [item for item in host.records() if item["kind"] == "step" and item["stage"] > 0], "in the first step"
+    done = host.guest.wait(running, timeout=240)
+    status, report = done.returncode, json.loads(done.stdout)
     assert status == 1, said(report)
     assert "memory" in reason(host).lower(), reason(host)
     assert host.shell(f"sed -n 's/^oom_kill //p' {host.cgroup}/memory.events").strip() == "0"
@@ -207,7 +215,8 @@ def test_somebody_elses_value_stays_and_is_named(host: Host) -> None:
     assert done.returncode == 1
     assert "CGP804" in codes(report, "fail")
     assert f"{host.control}/lab17.slice.d/50-CPUQuota.conf" in reason(host) or "somebody else" in reason(host)
-    assert host.kernel() == {"cpu.max": "77000 100000", "memory.max": OLD["memory.max"]}
+    now = host.shell("$S show -p CPUQuotaPerSecUSec -p DropInPaths lab17.slice")
+    assert host.kernel() == {"cpu.max": "77000 100000", "memory.max": OLD["memory.max"]}, (now, host.records()[1:])
     host.shell("$S daemon-reload")
     assert host.kernel()["cpu.max"] == "77000 100000"
 
@@ -295,7 +304,76 @@ def test_a_users_manager_with_its_files_elsewhere(machine: Host) -> None:
         assert machine.guest.run(again).returncode == 0
 
 
+@pytest.mark.measured
+def test_two_that_begin_at_the_same_time_have_at_most_one_winner(host: Host, say: Callable[..., None]) -> None:
+    """With a folder of journals each, both measure what is usual before one of them has a timer."""
+    host.prepare(toml(QUOTA, "3s"))
+    other = replace(host, state_name="other")
+    assert host.guest.run(["install", "-d", "-m", "700", "-o", host.user or "root", other.state]).returncode == 0
+    first = host.begin()
+    time.sleep(1.5)
+    ends = [(host.guest.wait(running, timeout=180), each) for running, each in ((first, host), (other.begin(), other))]
+    lost = [(done, each.last()) for done, each in ends if done.returncode]
+    say([(done.returncode, end, said(json.loads(done.stdout))[-1]) for done, end in lost])
+    # Two timers that are started in the same moment: both rollouts are taken back.
+    assert len(lost) in (1, 2), ends
+    assert all(done.returncode == 1 and end in ("restored", "") for done, end in lost), (
+        "it is over, and blocks no other rollout"
+    )
+    if len(lost) == 1:
+        assert "another rollout" in str(said(json.loads(lost[0][0].stdout)))
+    assert host.is_new({"cpu.max": NEW["cpu.max"]}) if len(lost) == 1 else host.is_old()
+
+
+@pytest.mark.measured
+def test_a_slice_that_is_stopped_in_mid_step_has_its_old_values_again(host: Host) -> None:
+    host.prepare(toml(BOTH, _LONG))
+    running = host.begin()
+    host.wait_for("verified", stage=0)
+    host.shell("$S stop lab17.service lab17.slice")
+    done = host.guest.wait(running, timeout=120)
+    assert (done.returncode, host.last()) == (1, "restored"), done
+    assert not host.left()
+    host.shell("$S start lab17.service")
+    assert host.is_old()
+
+
+@pytest.mark.measured
+def test_a_clock_that_is_set_changes_nothing(host: Host) -> None:
+    host.prepare(toml(QUOTA, "4s"))
+    began, wall = time.monotonic(), float(host.guest.run(["date", "+%s"]).text)
+    running = host.begin()
+    try:
+        for stage, jump in enumerate((86400, -2 * 86400)):
+            host.wait_for("verified", stage=stage)
+            assert host.guest.run(["sh", "-c", f"date -s @$(($(date +%s) + {jump}))"]).returncode == 0
+        done = host.guest.wait(running, timeout=120)
+    finally:
+        host.guest.run(["date", "-s", f"@{wall + time.monotonic() - began:.0f}"])
+    assert done.returncode == 0, done
+    assert host.last() == "promoted"
+    assert host.is_new({"cpu.max": NEW["cpu.max"]})
+
+
 # --- what dies
+
+
+@pytest.mark.measured
+@pytest.mark.parametrize("then", ["resume", "abort"])
+def test_what_somebody_else_sets_after_a_dead_tool_stays(host: Host, then: str) -> None:
+    host.prepare(toml(BOTH, _LONG, restore=_RESTORE))
+    running = host.begin()
+    host.wait_for("verified", stage=0)
+    host.guest.signal(running, 9)
+    host.wait_until(f"ls {host.state}/*.restored", 60)
+    assert host.kernel() == OLD
+    host.shell("$S set-property lab17.slice CPUQuota=150%")
+    status, report = host.call(*(("abort", "--yes") if then == "abort" else ("resume",)))
+    assert (status, host.last()) == (1, "restored"), said(report)
+    assert "CGP804" in codes(report, "fail")
+    assert host.kernel() == {"cpu.max": NEW["cpu.max"], "memory.max": OLD["memory.max"]}
+    host.shell("$S daemon-reload")
+    assert host.kernel()["cpu.max"] == NEW["cpu.max"]
 
 
 @pytest.mark.parametrize("how", ["kill", pytest.param("session", marks=pytest.mark.measured)])

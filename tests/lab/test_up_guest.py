@@ -21,6 +21,14 @@ from tests.lab.configs import config, service, toml
 pytestmark = pytest.mark.timeout(420)
 _SOURCE = Path(__file__).parents[2] / "src"
 _TALKS = '#!/bin/sh\necho "up $NAME"\nexec sleep 300\n'
+#: Listens at a port that its `ready` does not name.
+_HIDDEN = """#!/usr/bin/python3
+import socket, sys
+lines = [socket.create_server(("127.0.0.1", int(port))) for port in sys.argv[1:]]
+print("up", flush=True)
+while True:
+    lines[0].accept()[0].sendall(b"hidden")
+"""
 _GO = """package main
 
 import (
@@ -121,6 +129,10 @@ def test_a_go_service_of_the_guest_is_reached_from_this_machine(
         shutil.copy(programs / name, tmp_path / name)
     (tmp_path / "talks").write_text(_TALKS)
     (tmp_path / "talks").chmod(0o755)
+    hidden, holder = _port(), socket.create_server(("127.0.0.1", 0))
+    taken = holder.getsockname()[1]
+    (tmp_path / "hidden").write_text(_HIDDEN)
+    (tmp_path / "hidden").chmod(0o755)
     (tmp_path / ".env").write_text("NAME='a \"b\" \\ c'\n")
     ready = f"http://127.0.0.1:{port}/healthz"
     (tmp_path / "cgroup-preflight.toml").write_text(toml(config(
@@ -128,6 +140,7 @@ def test_a_go_service_of_the_guest_is_reached_from_this_machine(
             "web": service("server", f"--port={port}", ready=ready, slice="api", MemoryMax="64M", CPUQuota="50%"),
             "greedy": service("hog", "-max=200", "-step=4", "-pause=5ms", slice="api", MemoryMax="48M"),
             "talks": service("talks", ready="log:up", slice="api"),
+            "hidden": service("hidden", str(hidden), str(taken), ready="log:up", slice="api"),
         },
         {"api": {"MemoryMax": "300M"}}, target={"machine": machine},
     )))  # fmt: skip
@@ -135,6 +148,11 @@ def test_a_go_service_of_the_guest_is_reached_from_this_machine(
     up.wait_for("^web +[|] ready after", "^talks +[|] ready", "^greedy +[|] killed", "[|] web +runs +[0-9.]+/0.5")
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics.json", timeout=20) as answer:
         assert b"/memory/classes/heap" in answer.read()
+    up.wait_for(f"^up +[|] 127.0.0.1:{hidden} leads to hidden in the guest$",
+                f"^up +[|] hidden listens at port {taken}, which is not forwarded: Address already in use$")  # fmt: skip
+    holder.close()
+    with socket.create_connection(("127.0.0.1", hidden), timeout=20) as line:
+        assert line.recv(6) == b"hidden"
     # Several at once, and one that asks nothing and only connects.
     with socket.create_connection(("127.0.0.1", port), timeout=20):
         lines = [socket.create_connection(("127.0.0.1", port), timeout=20) for _ in range(5)]

@@ -13,7 +13,7 @@ from typing import cast
 from cgroup_preflight.checks.base import Context
 from cgroup_preflight.cli import common, hosts, options, policy
 from cgroup_preflight.cli.progress import Progress
-from cgroup_preflight.cli.smoke_run import test_machine
+from cgroup_preflight.cli.smoke_run import left_out, test_machine
 from cgroup_preflight.config.binaries import require_binaries
 from cgroup_preflight.config.certificates import require_certificates
 from cgroup_preflight.config.model import Config
@@ -85,13 +85,15 @@ def test_hosts(
     if len(asked) == 1:
         return _tested_here(asked[0], args, config, rules, names, command, progress)
     found, services = list[Finding](), list[ServiceResult]()
+    # What is about no host is said once, by this process.
+    once = {(item.code, item.subject, item.message) for item in left_out(config, names)}
     progress(f"testing on {len(asked)} hosts")
     for outcome in _tested_apart(asked, args, names, command):
         report = cast("Report | None", outcome.value)
         if report is None:
             found += hosts.findings_of(outcome, ())
         else:
-            found += report.findings
+            found += (item for item in report.findings if (item.code, item.subject, item.message) not in once)
             services += report.services
     return Tested(findings=tuple(found), services=tuple(services), host=None)
 

@@ -222,7 +222,7 @@ def _run(
 ) -> Sequence[Finding]:
     """Goes on with a journal, and says what came of it."""
     from cgroup_preflight.rollout import journal as journals
-    from cgroup_preflight.rollout.outcome import findings_of
+    from cgroup_preflight.rollout.outcome import findings_of, signal_words
     from cgroup_preflight.rollout.session import runner_of, saved_in
 
     known = journals.Read(records=tuple(journal.records), state=journal.state, size=0, torn=False)
@@ -232,10 +232,7 @@ def _run(
     except Exception:
         raise
     except BaseException as error:  # noqa: BLE001 - every end but an error is a signal
-        place.say(
-            f"ended by a signal; the service manager restores the old values within {saved.config.restore_after:g}s, "
-            "unless `cgroup-preflight rollout resume` goes on before"
-        )
+        place.say(signal_words(journal.state, saved.config.restore_after))
         # Not as it came: then "everything that it started was stopped" would follow.
         interrupted = isinstance(error, KeyboardInterrupt)
         raise SystemExit(ExitStatus.INTERRUPTED if interrupted else ExitStatus.TERMINATED) from None

@@ -1,5 +1,6 @@
 """`up` where no engine of this host works, or the guest is wanted: the services run in the built-in VM."""
 
+import ipaddress
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +28,10 @@ from cgroup_preflight.up.wire import Arrived
 
 #: Seconds between two looks at what changed, while no guest runs.
 _LOOK = 0.5
+#: Of those that services choose by themselves.
+_PORTS_MAX = 64
+#: Ports below this one belong to this host's own services.
+_PRIVILEGED = 1024
 
 
 def run_in_guest(request: Request, write: Callable[[str], None]) -> int:
@@ -48,6 +53,7 @@ def run_in_guest(request: Request, write: Callable[[str], None]) -> int:
     ):  # fmt: skip
         shown.say(f"{len(names)} service(s) in a guest with {task.distro}; Ctrl-C stops them and the guest")
         shown.say_all(heads(plan.services))
+        shown.listens = Forwarding(listeners, shown.say).begin
         handlers = Handlers(write=shown.take, look=changes.look)
         return keep_in_guests(
             lambda: run_up(task, dotenv(request.variables), listeners, handlers, os.environ, say), changes, shown.say
@@ -64,6 +70,36 @@ def keep_in_guests(run: Callable[[], int], changes: "Changes", say: Callable[[st
             say("all services have ended; the guest boots again when a source changes")
             changes.wait()
         say("the guest boots again with what was built")
+
+
+class Forwarding:
+    """Forwards the ports at which services in the guest begin to listen, where this host's port is free."""
+
+    def __init__(self, listeners: Listeners, say: Callable[[str], None]) -> None:
+        self._listeners, self._say = listeners, say
+        self._known = {forward.local for forward in listeners.sockets.values()}
+
+    def begin(self, name: str, address: str, port: int) -> None:
+        """A service, which may be hostile, listens there; one line says what comes of it."""
+        # A socket of `::` takes IPv4, too, unless the program forbids it; Go's does.
+        host = "127.0.0.1" if ipaddress.ip_address(address).is_unspecified else address
+        forward = Forward(host=host, port=port)
+        if forward.local in self._known or len(self._known) > _PORTS_MAX:
+            return
+        self._known.add(forward.local)
+        if len(self._known) > _PORTS_MAX:
+            self._say(f"services in the guest listen at more than {_PORTS_MAX} ports; no more are forwarded")
+        elif port < _PRIVILEGED:
+            self._say(
+                f"{name} listens at port {port}; a port below {_PRIVILEGED} is forwarded only if `ready` names it"
+            )
+        else:
+            try:
+                self._listeners.add(forward)
+            except OSError as error:
+                self._say(f"{name} listens at port {port}, which is not forwarded: {error.strerror}")
+            else:
+                self._say(_leads(forward, name))
 
 
 class Changes:
@@ -123,8 +159,7 @@ def heads(services: Sequence[ServicePlan]) -> Iterator[str]:
     """How the services are reached."""
     forwards = forwards_of(services)
     for name, forward in forwards.items():
-        host, port = forward.local
-        yield f"{f'[{host}]' if ':' in host else host}:{port} leads to {name} in the guest"
+        yield _leads(forward, name)
     for item in services:
         if item.smoke.ready.kind is ReadyKind.UNIX:
             yield f"{item.label} listens at the socket {place_of(item.smoke.ready)} in the guest, which this host cannot reach"
@@ -132,4 +167,9 @@ def heads(services: Sequence[ServicePlan]) -> Iterator[str]:
         item.label for item in services if item.label not in forwards and item.smoke.ready.kind is not ReadyKind.UNIX
     ]
     if others:
-        yield f"no port of {', '.join(others)} is known from its `ready`, so none leads to it"
+        yield f"`ready` names no port of {', '.join(others)}: a port is forwarded when the service listens there"
+
+
+def _leads(forward: Forward, name: str) -> str:
+    host, port = forward.local
+    return f"{f'[{host}]' if ':' in host else host}:{port} leads to {name} in the guest"

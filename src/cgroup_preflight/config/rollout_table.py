@@ -41,6 +41,9 @@ def _check(rollout: Rollout, table: Mapping[str, Parsed], mistakes: Mistakes) ->
     if "steps" in table and (not steps or steps[-1] != WHOLE or list(steps) != sorted(set(steps))):
         mistakes.add(codes.BAD_VALUE, ("rollout", "steps"), "steps: they must ascend and end with 100%",
                      'use steps such as ["5%", "25%", "50%", "100%"]')  # fmt: skip
+    if len(set(rollout.order)) != len(rollout.order):
+        mistakes.add(codes.BAD_VALUE, ("rollout", "order"), "order: a slice is named twice, so that its values would go back in between",
+                     "name each slice once")  # fmt: skip
     for name in sorted(set(rollout.order) & set(rollout.control)):
         mistakes.add(codes.BAD_VALUE, ("rollout", "control"), f"control: {name} is also in order",
                      "name a slice that the rollout does not change")  # fmt: skip

@@ -64,6 +64,15 @@ class Listeners:
         inodes, _ = self._reached(test)
         return next((name for inode in sorted(inodes) if (name := self._owner(inode))), "")
 
+    def tcp(self) -> tuple[Listener, ...]:
+        """All TCP sockets of this machine that listen, as far as that can be read."""
+        return tuple(self._listeners()[0])
+
+    def owned(self, listeners: Iterable[Listener], cgroup: str) -> tuple[Listener, ...]:
+        """Those of `listeners` that processes in a cgroup have, as far as that can be read."""
+        own, _ = self._sockets(self._observer.processes(cgroup))
+        return tuple(item for item in listeners if item.inode in own)
+
     def addresses(self, cgroup: str) -> tuple[str, ...]:
         """Where the processes in a cgroup listen, as far as that can be read."""
         own, _ = self._sockets(self._observer.processes(cgroup))

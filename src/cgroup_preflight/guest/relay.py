@@ -44,21 +44,28 @@ class Listeners:
         """Raises UsageError for an address that is taken."""
         self.sockets: dict[socket.socket, Forward] = {}
         for forward in dict.fromkeys(forwards):
-            family = socket.AF_INET6 if ":" in forward.local[0] else socket.AF_INET
-            line = socket.socket(family, socket.SOCK_STREAM)
-            self.sockets[line] = forward
             try:
-                # Connections of an `up` before this one are no reason to wait.
-                line.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                line.bind(forward.local)
-                line.listen(_BACKLOG)
-                line.setblocking(False)
+                self.add(forward)
             except OSError as error:
                 self.close()
                 raise UsageError(
                     f"cannot forward {forward.local[0]}:{forward.port} to the guest: {error.strerror}", where="up",
                     remedy=Remedy(title="end the program that listens there, or change the address"),
                 ) from None  # fmt: skip
+
+    def add(self, forward: Forward) -> None:
+        """Listens for one more. Raises OSError for an address that is taken."""
+        line = socket.socket(socket.AF_INET6 if ":" in forward.local[0] else socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            # Connections of an `up` before this one are no reason to wait.
+            line.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            line.bind(forward.local)
+            line.listen(_BACKLOG)
+            line.setblocking(False)
+        except OSError:
+            line.close()
+            raise
+        self.sockets[line] = forward
 
     def close(self) -> None:
         """Closes all of them."""

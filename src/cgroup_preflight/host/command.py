@@ -178,6 +178,8 @@ def _finish(
     try:
         out, err = _collect(process.value, stdin, timeout)
     except subprocess.TimeoutExpired:
+        # Before anybody waits for it: until then the number is its own, also if it has ended and a child keeps the output open.
+        _kill_group(process.value)
         return Missing(source=process.source, why=Why.FAILED, detail=f"no answer within {timeout:g} s")
     except _TooMuch:
         return Missing(source=process.source, why=Why.FAILED, detail=f"more than {_OUTPUT_MAX >> 20}M of output")

@@ -62,7 +62,8 @@ def headline(report: Report, runners: Runners | None = None) -> str:
     if (
         report.verdict is Verdict.PASS
         and report.findings
-        and all(item.code.startswith(_ROLLOUT) for item in report.findings)
+        and any(item.code.startswith(_ROLLOUT) for item in report.findings)
+        and all(item.code.startswith((_ROLLOUT, codes.HOST.code)) for item in report.findings)
     ):
         return f"PASS{_on(runners)}: {_rollout(report)}"
     said = {Verdict.FAIL: _failed, Verdict.UNVERIFIED: _unverified, Verdict.PASS: _passed}[report.verdict]
@@ -103,7 +104,8 @@ def _rollout(report: Report) -> str:
     """How a rollout ended, or how many values one would change: it proves no limit of a service."""
     ends = [item for item in report.findings if "phase" in item.evidence]
     if ends:
-        return plain(ends[-1].message)[:_MESSAGE_MAX]
+        count = f"{len(ends)} rollouts: " if len(ends) > 1 else ""
+        return f"{count}{plain(ends[-1].message)[:_MESSAGE_MAX]}"
     planned = planned_changes(report.findings)
     if planned:
         return f"{_count(len(planned), 'value')} would change"

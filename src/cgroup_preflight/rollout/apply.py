@@ -12,11 +12,16 @@ from cgroup_preflight.core.errors import HostError
 from cgroup_preflight.core.quantities import format_bytes
 from cgroup_preflight.core.records import dataclass
 from cgroup_preflight.core.report import Remedy
-from cgroup_preflight.rollout.base import DeadMan, Manager, UnitPlan
+from cgroup_preflight.rollout.base import Clock, DeadMan, Manager, UnitPlan
 from cgroup_preflight.rollout.dead_man import restoring
 from cgroup_preflight.rollout.drop_ins import control_names, hold_text, sets_to, winner
 from cgroup_preflight.rollout.limits import LIMITS, Limits, Values, kernel_says, kernel_text, shown
 from cgroup_preflight.rollout.stages import changes
+
+#: The kernel has the value a moment after the manager's answer: systemd writes cgroup files from its event loop.
+VERIFY_SECONDS = 10.0
+#: How often the host is looked at.
+POLL = 0.25
 
 
 class Where(enum.StrEnum):
@@ -106,6 +111,11 @@ class Hands:
             removed=tuple(removed), mark=self.mark, persistent=persistent,
         ))  # fmt: skip
 
+    def disarm(self) -> None:
+        """Stops the timer; never that of another rollout, which began at the same moment."""
+        if self.manager.armed_for() in ("", self.rollout):
+            self.manager.disarm()
+
     def clean(self) -> None:
         """Removes what only the timer needed."""
         count = sum(len(item.files) for item in self.units)
@@ -175,14 +185,63 @@ class Hands:
         self.manager.reload()
         return "; ".join(refused)
 
+    def release(self, left: Sequence[str]) -> None:
+        """Removes our drop-ins of units of which somebody else has changed a value: at a reload they would win over it."""
+        units = {name.partition(" ")[0] for name in left}
+        self.manager.remove_files([self.manager.hold_file(item.unit) for item in self.units if item.unit in units])
+
+    def bring(self, left: Sequence[str]) -> None:
+        """Brings values of somebody else to the kernel where only the manager has them: at a reload, systemd 257 does not.
+
+        The same value is set once more. What this, or a step of the rollout, leaves behind a persistent drop-in is removed.
+        """
+        for unit, name in self.late(left):
+            self.manager.set(unit, {name: self.values()[unit][name]}, runtime=True)
+        surplus = [
+            path
+            for item in self.units
+            for name in item.old
+            if f"{item.unit} {name}" in left
+            for lasting, path in self._pairs(item, name)
+            if item.files[path] is None and None not in (self.manager.read_file(path), self.manager.read_file(lasting))
+        ]
+        if surplus:
+            self.manager.remove_files(surplus)
+            self.manager.reload()
+
+    def late(self, left: Sequence[str]) -> list[tuple[str, str]]:
+        """Unit and property of `left` where the kernel's file has not what the manager has."""
+        found = self.values() if left else {}
+        return [
+            (item.unit, name)
+            for item in self.units
+            for name in item.old
+            if f"{item.unit} {name}" in left
+            and (text := self.manager.attribute(item.cgroup, LIMITS[name].attribute)) is not None
+            and not self._is_in_kernel(item, name, found[item.unit][name], text)
+        ]
+
+    def _pairs(self, item: UnitPlan, name: str) -> Iterator[tuple[str, str]]:
+        """The persistent drop-ins of a property, each with the one of the same name until the next start of the host."""
+        paths = self.manager.control_files(item.unit, tuple(item.new))
+        half = len(paths) // 2
+        names = control_names((name,))
+        yield from (pair for pair in zip(paths[:half], paths[half:], strict=True) if os.path.basename(pair[0]) in names)
+
+    def _is_in_kernel(self, item: UnitPlan, name: str, value: int | None, text: str) -> bool:
+        return kernel_says(name, kernel_text(name, value, page=self._page, period=item.period), text)
+
     def _files(self, left: Sequence[str]) -> Iterator[tuple[str, str | None]]:
         """The files before the rollout, without those of properties that somebody else has changed."""
         for item in self.units:
             theirs = control_names([name for name in item.old if f"{item.unit} {name}" in left])
             yield from ((path, text) for path, text in item.files.items() if os.path.basename(path) not in theirs)
 
-    def taken(self) -> tuple[str, ...]:
-        """`UNIT PROPERTY` with a persistent drop-in that somebody else wrote or removed since the rollout began."""
+    def taken(self, *, also_new: bool = False) -> tuple[str, ...]:
+        """`UNIT PROPERTY` with a persistent drop-in that somebody else wrote or removed since the rollout began.
+
+        `also_new`: one with the new value is somebody else's, too.
+        """
         return tuple(
             f"{item.unit} {name}"
             for item in self.units
@@ -191,7 +250,7 @@ class Hands:
             if os.path.basename(path) in control_names((name,))
             and (text := self.manager.read_file(path)) != item.files[path]
             # Of a promotion that this journal does not know of any more, or the same value.
-            and not sets_to(text or "", name, item.new[name])
+            and (also_new or not sets_to(text or "", name, item.new[name]))
         )
 
     # --- reading back
@@ -228,9 +287,7 @@ class Hands:
                 # Without the controller there is no file, and no limit; a slice that does not run has neither, and the
                 # manager's values when it starts.
                 continue
-            if text is None or not kernel_says(
-                name, kernel_text(name, value, page=self._page, period=item.period), text
-            ):
+            if text is None or not self._is_in_kernel(item, name, value, text):
                 actual = "nothing" if text is None else " ".join(text.split())[:80]
                 yield Mismatch(unit=item.unit, setting=name, expected=expected, where=Where.KERNEL, actual=actual)
         if held and values != item.old:
@@ -293,3 +350,22 @@ class Hands:
         item = self.manager.show([unit]).get(unit)
         texts = {path: self.manager.read_file(path) or "" for path in (item.drop_ins if item else ())}
         return winner(texts, name)
+
+
+def restored(hands: Hands, clock: Clock, left: Sequence[str]) -> str:
+    """Restores the old values but those of `left`; why they are not back, empty when they are. Raises HostError."""
+    words = hands.restore(left)
+    until = clock.monotonic() + VERIFY_SECONDS
+    while True:
+        found = [item for item in hands.read_back(hands.old, held=False) if item.name not in left]
+        # Where more memory was allowed meanwhile, the old limit can be below what is in use now.
+        found += [item for item in hands.over_usage(hands.old) if item.name not in left]
+        files = hands.changed_files(left)
+        if not found and not files:
+            if left:
+                clock.sleep(POLL)
+                hands.bring(left)
+            return ""
+        if clock.monotonic() > until:
+            return "; ".join([words, *map(str, found), *(f"{path} is not as it was" for path in files)]).strip("; ")
+        clock.sleep(POLL)

@@ -80,7 +80,7 @@ class Reader(Protocol):
         """Everything about units that the manager knows."""
 
     def attribute(self, cgroup: str, name: str) -> str | None:
-        """The text of a file of a cgroup, None where it cannot be read."""
+        """The text of a file of a cgroup, None where it does not exist."""
 
     def effective(self, cgroup: str) -> "Effective":
         """The least limits of a cgroup and all above it."""

@@ -1,5 +1,6 @@
 """The counters of the cgroups that matter to a rollout of another machine: all of them in two questions."""
 
+import errno
 import time
 from collections.abc import Callable, Mapping, Sequence
 
@@ -34,8 +35,9 @@ class FarTree:
         asked = {(path, name): f"{self._mount}{path}/{name}" for path in numbers for name in _FILES}
         found = self._files.many(asked.values())
         stamp = time.monotonic_ns()
+        errors = _errors(asked, found)
         samples = {
-            path: Sample(cgroup=path, cgroup_id=numbers[path], stamp_ns=stamp, files=files)
+            path: Sample(cgroup=path, cgroup_id=numbers[path], stamp_ns=stamp, files=files, errors=errors.get(path, {}))
             for path, files in self._texts(asked, found).items()
         }
         return Snapshot(started_ns=started, stamp_ns=stamp, wall=time.time(), samples=samples, errors={})
@@ -65,6 +67,16 @@ class FarTree:
             elif reading.why is Why.FAILED:
                 raise _unreadable(reading)
         return texts
+
+
+def _errors(asked: Mapping[tuple[str, str], str], found: Mapping[str, Reading[bytes]]) -> dict[str, dict[str, int]]:
+    """The error numbers of files that exist and cannot be read, by cgroup."""
+    errors: dict[str, dict[str, int]] = {}
+    for (path, name), file in asked.items():
+        reading = found[file]
+        if isinstance(reading, Missing) and reading.why is not Why.ABSENT:
+            errors.setdefault(path, {})[name] = reading.errno or errno.EIO
+    return errors
 
 
 def _unreadable(reading: Missing) -> HostError:

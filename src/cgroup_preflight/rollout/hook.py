@@ -1,5 +1,6 @@
 """The commands of `[rollout.hook]`: argv without a shell, with the numbers of the step in place of a few words."""
 
+import re
 from collections.abc import Sequence
 
 from cgroup_preflight.config.rollout import Hook
@@ -22,9 +23,8 @@ def filled(
 
 
 def _replaced(word: str, values: dict[str, str]) -> str:
-    for name, value in values.items():
-        word = word.replace(name, value)
-    return word
+    """At once: what a host is called can look like another name."""
+    return re.sub("|".join(map(re.escape, values)), lambda found: values[found[0]], word)
 
 
 class Hooks:

@@ -21,6 +21,9 @@ VERSION = 1
 _SIZE_MAX = 16 << 20
 _LINE_MAX = 1 << 20
 _RECORDS_MAX = 100_000
+#: Room that is kept for the records with which a rollout ends.
+_SIZE_KEPT, _RECORDS_KEPT = 1 << 20, 100
+_LAST = ("rollback", "restored", "stuck", "note", "promoted")
 #: The fields that each kind must have, and their types; others are kept and never used.
 _FIELDS: dict[str, dict[str, type]] = {
     "begin": {"rollout": str, "boot": str, "manager": str, "units": list, "stages": list},
@@ -135,12 +138,16 @@ class Journal:
         return self._state
 
     def add(self, kind: str, at: float, **fields: Any) -> State:  # noqa: ANN401 - JSON
-        """Writes one record, at wall clock `at` (seconds), and returns when it is on the disk. Raises JournalError."""
+        """Writes one record, at wall clock `at` (seconds), and returns when it is on the disk.
+
+        Raises JournalError, and another HostError where the journal has no more room but for the last records.
+        """
         record = {"v": VERSION, "n": len(self.records), "at": round(at, 3), "kind": kind, **fields}
         line = json.dumps(record, ensure_ascii=True, allow_nan=False, separators=(",", ":")).encode() + b"\n"
+        end = os.lseek(self._handle, 0, os.SEEK_END)
+        self._require_room(kind, len(line), end)
         checked = _record(line, len(self.records))
         state = begin(checked) if self._state is None else advance(self._state, checked)
-        end = os.lseek(self._handle, 0, os.SEEK_END)
         try:
             view = memoryview(line)
             while view:
@@ -156,6 +163,13 @@ class Journal:
         self.records.append(checked)
         self._state = state
         return state
+
+    def _require_room(self, kind: str, size: int, end: int) -> None:
+        """A reader refuses a journal that is too long, and then nobody could take the rollout back."""
+        kept = (0, 0) if kind in _LAST else (_SIZE_KEPT, _RECORDS_KEPT)
+        if size > _LINE_MAX or end + size > _SIZE_MAX - kept[0] or len(self.records) >= _RECORDS_MAX - kept[1]:
+            raise HostError(f"the journal of the rollout has no room for {size} bytes of {kind!r} more", where=self.path, remedy=Remedy(
+                title="use fewer steps, a longer interval, or a shorter deadline in [rollout]"))  # fmt: skip
 
     def close(self) -> None:
         """Closes the file, and with it gives back the lock."""

@@ -10,7 +10,7 @@ record says what may have happened; every act can be done again.
 """
 
 import enum
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from cgroup_preflight.core.records import dataclass, replace
@@ -165,3 +165,14 @@ _RULES: dict[str, Callable[[State, Record], State | None]] = {
     "step": _step, "verified": _verified, "judged": _judged, "watch": _watch, "promote": _promote, "promoted": _promoted,
     "rollback": _rollback, "restored": _restored, "stuck": _stuck,
 }  # fmt: skip
+
+
+def paused_at(records: Sequence[Record]) -> float:
+    """Since when a rollout that is paused has no verdict, in seconds of the wall clock; an earlier pause is over."""
+    since = 0.0
+    for record in reversed(records):
+        if record["kind"] == "judged" and record["verdict"] == "inconclusive":
+            since = record["at"]
+        elif record["kind"] != "watch":
+            break
+    return since

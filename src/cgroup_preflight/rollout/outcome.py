@@ -145,3 +145,17 @@ def sample_line(found: Judgement, left: float) -> str:
     numbers = ", ".join(f"{name.replace('_', ' ')} {value:.1%}" for name, value in found.numbers.items()
                         if name in ("throttled", "cpu_waiting", "memory_stalled"))  # fmt: skip
     return f"sample {found.samples}: {numbers or 'no numbers'}; {left:.0f}s left"
+
+
+def signal_words(state: State, restore_after: float) -> str:
+    """What a user must know where a signal ended this tool in a state."""
+    if state.phase in ENDS:
+        return "ended by a signal; the rollout is over, and `cgroup-preflight rollout status` shows how it ended"
+    if state.phase in (Phase.PROMOTING, Phase.RESTORING):
+        # The timer is stopped just before the last record.
+        return ("ended by a signal while the rollout was about to end: run `cgroup-preflight rollout resume`, because the timer of the "
+                "service manager may be stopped already")  # fmt: skip
+    return (
+        f"ended by a signal; the service manager restores the old values within {restore_after:g}s, "
+        "unless `cgroup-preflight rollout resume` goes on before"
+    )

@@ -54,7 +54,18 @@ def targets(config: Config, host: HostNumbers) -> dict[str, Values]:
     unknown = [name for name in rollout.order if f"{name}.slice" not in found]
     if unknown:
         raise UsageError(f"order names {unknown[0]}, which has no target", where=config.path, remedy=_NOTHING)
+    for name in rollout.control:
+        related = next((unit for unit in found if _is_related(name, unit.removesuffix(".slice"))), "")
+        if related:
+            # What the change does to one is also seen in the other: compared with that, no harm would be seen.
+            raise UsageError(f"control names {name}, which is inside of {related} or around it", where=config.path,
+                             remedy=Remedy(title="compare with a slice next to those that change"))  # fmt: skip
     return found
+
+
+def _is_related(one: str, other: str) -> bool:
+    """Whether one slice is in the other (systemd.slice(5))."""
+    return f"{one}-".startswith(f"{other}-") or f"{other}-".startswith(f"{one}-")
 
 
 def go_limits(config: Config, unit: str) -> dict[str, int]:
@@ -85,8 +96,14 @@ def prepare(
     """
     rollout = config.rollout or Rollout()
     wanted = targets(config, host)
-    present = manager.show(tuple(wanted))
+    control = [f"{name}.slice" for name in rollout.control]
+    present = manager.show((*wanted, *control))
     findings = [item for unit in wanted for item in _unusable(unit, present.get(unit), wanted[unit], manager)]
+    findings += [
+        _no_control(unit)
+        for unit in control
+        if not ((item := present.get(unit)) and item.active == "active" and item.cgroup)
+    ]
     if any(item.status is Status.FAIL for item in findings):
         return Prepared(units=(), stages=(), findings=tuple(findings))
     old = {unit: {name: present[unit].values.get(name) for name in _names(values)} for unit, values in wanted.items()}
@@ -159,6 +176,13 @@ def _unusable(unit: str, item: Shown | None, values: Values, manager: Reader) ->
                     Status.WARN, unit, f"its cgroup has no {LIMITS[name].attribute}: systemd enables the controller with the "
                     "first limit, and the first step shows whether it does", evidence={"property": name},
                 )  # fmt: skip
+
+
+def _no_control(unit: str) -> Finding:
+    return codes.ROLLOUT_UNIT.finding(
+        Status.WARN, unit, "it does not run, so that the judge compares with the time before the rollout only",
+        Remedy(title="start it, or correct its name in control", commands=(("systemctl", "status", unit),)),
+    )  # fmt: skip
 
 
 def _against(

@@ -5,6 +5,7 @@ error, and never taken for "no limit" or "no memory in use".
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 from cgroup_preflight.core.errors import HostError
 from cgroup_preflight.core.reading import Known, Why
@@ -89,7 +90,9 @@ def record(facts: "Facts", choice: "EngineChoice", fs: "HostFs", runner: "Comman
             manager.read_file(path)
         if item.cgroup:
             for name in (*(limit.attribute for limit in LIMITS.values()), *_MORE):
-                manager.attribute(item.cgroup, name)
+                # What cannot be read is recorded, too: `Recorded` says so.
+                with suppress(HostError):
+                    manager.attribute(item.cgroup, name)
             observer.effective(item.cgroup)
     return tuple(shown)
 

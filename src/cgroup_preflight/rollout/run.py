@@ -10,20 +10,19 @@ from contextlib import suppress
 from cgroup_preflight.config.model import Rollout
 from cgroup_preflight.core.errors import HostError
 from cgroup_preflight.core.report import Remedy
-from cgroup_preflight.rollout.apply import Hands, Mismatch, Where
+from cgroup_preflight.rollout.apply import POLL, VERIFY_SECONDS, Hands, Mismatch, Where, restored
 from cgroup_preflight.rollout.base import Clock, Watcher
 from cgroup_preflight.rollout.journal import Journal, JournalError
 from cgroup_preflight.rollout.judge import Judgement, Verdict, Window, judge
 from cgroup_preflight.rollout.limits import Limits
-from cgroup_preflight.rollout.machine import ENDS, Act, Phase, State, next_act
+from cgroup_preflight.rollout.machine import ENDS, Act, Phase, State, next_act, paused_at
 from cgroup_preflight.rollout.memory import is_ready
 from cgroup_preflight.rollout.outcome import sample_line
+from cgroup_preflight.rollout.owners import is_another_boot, is_lasting, ours, strange, theirs
 from cgroup_preflight.rollout.stages import Stage
 
-#: The kernel has the value a moment after the manager's answer: systemd writes cgroup files from its event loop.
-_VERIFY_SECONDS = 10.0
-#: How often the host is looked at, and how often for OOM kills.
-_POLL, _KILL_POLL = 0.25, 0.1
+#: How often OOM kills are looked for.
+_KILL_POLL = 0.1
 #: How often a restoration is tried before the rollout is stuck, and seconds after a try without an answer.
 _RESTORES, _RESTORE_PAUSE = 3, 5.0
 
@@ -43,6 +42,8 @@ class Runner:
         self._config, self._stop = config, stop
         self._watcher, self._clock, self._hook, self._say = watcher, clock, hook, say
         self._renewed = clock.monotonic()
+        #: When the present pause began by the wall clock, and when this process saw it first.
+        self._pause = (0.0, 0.0)
 
     @property
     def state(self) -> State:
@@ -52,7 +53,7 @@ class Runner:
     def run(self) -> State:
         """Goes on to the end. Raises HostError where the journal cannot be written; then the old values are back."""
         try:
-            self._begin()
+            self._begin_or_end()
             if self.state.phase not in (*ENDS, Phase.STUCK, Phase.RESTORING):
                 # Before the first change: a service that fails at once must not look as if it had been so before.
                 self._try(self._watcher.begin)
@@ -86,11 +87,25 @@ class Runner:
         try:
             if self.state.phase not in ENDS:
                 self._roll_back(reason)
-                self._arm()
+                self._arm_if_possible()
                 self._restore()
         except JournalError as error:
             self._restore_unwritten(error)
         return self.state
+
+    def _begin_or_end(self) -> None:
+        """As `_begin`. A rollout that has changed nothing and gets no timer is over: another one may have been quicker."""
+        try:
+            self._begin()
+        except JournalError:
+            raise
+        except HostError as error:
+            if self.state.stage >= 0 or self.state.phase is not Phase.READY:
+                raise
+            self._roll_back(f"nothing was changed: {error.message} ({error.where})")
+            with suppress(HostError):
+                self._hands.disarm()
+            self._add("restored", by="tool", left=[])
 
     def _begin(self) -> None:
         """What to do first after a crash or a start of the host."""
@@ -100,18 +115,22 @@ class Runner:
             self._roll_back(self.state.reason)
         if self._hands.was_restored():
             return
-        boot = self._journal.records[0]["boot"]
-        if boot != self._hands.manager.boot() and self.state.phase not in (Phase.PROMOTING, Phase.RESTORING):
+        if self.state.phase is Phase.RESTORING:
+            self._arm_if_possible()
+        elif is_another_boot(self._hands, self._journal.records) and self.state.phase is not Phase.PROMOTING:
             # What was set at run time is gone.
             self._roll_back("the host was started again, and with that the old values came back")
-            return
-        self._arm()
+        else:
+            self._arm()
 
     def _arm(self) -> None:
-        # From the promotion on a start of the host does not bring back the old values by itself.
-        lasting = any(record["kind"] == "promote" for record in self._journal.records)
-        self._hands.arm(self.state.left, persistent=lasting)
+        self._hands.arm(self.state.left, persistent=is_lasting(self._journal.records))
         self._renewed = self._clock.monotonic()
+
+    def _arm_if_possible(self) -> None:
+        """Before a restoration, which must take place even if nothing would repeat it: on a full disk, for example."""
+        with suppress(HostError):
+            self._arm()
 
     def _renew(self) -> None:
         if self._clock.monotonic() - self._renewed >= self._config.restore_after / 4:
@@ -164,17 +183,15 @@ class Runner:
 
     def _was_taken(self, now: Limits) -> bool:
         """Whether somebody else has changed a value (`now`) or its persistent drop-in; then the rollback has begun."""
-        taken = [
-            f"{unit} {name}"
-            for unit, values in now.items()
-            for name, value in values.items()
-            if self._is_foreign(unit, name, value)
-        ]
+        taken = strange(now, ours(self._hands, self._stages))
         if self.state.phase is not Phase.PROMOTING:
-            taken += self._hands.taken()
+            taken |= {*self._hands.taken()}
         if taken:
-            self._roll_back(f"somebody else changed {', '.join(sorted(set(taken)))}", sorted(set(taken)))
+            self._roll_back(f"somebody else changed {', '.join(sorted(taken))}", sorted(taken))
         return bool(taken)
+
+    def _theirs(self) -> list[str]:
+        return theirs(self._hands, self._stages, self.state, self._journal.records)
 
     def _run_hook(self, when: str, stage: Stage) -> str:
         why = self._hook(when, self.state, stage)
@@ -201,39 +218,36 @@ class Runner:
             if self._is_over():
                 return False
             self._renew()
-            self._clock.sleep(2 * _POLL)
+            self._clock.sleep(2 * POLL)
 
     def _verify(self, values: Limits) -> bool:
         """Whether the values read back in all ways; if not, the rollback has begun."""
-        until = self._clock.monotonic() + _VERIFY_SECONDS
+        until = self._clock.monotonic() + VERIFY_SECONDS
         while found := self._hands.read_back(values, held=True):
             alarms = self._watcher.alarms()
             if alarms or self._clock.monotonic() > until:
                 self._roll_back("; ".join(alarms)) if alarms else self._disagree(found)
                 return False
-            self._clock.sleep(_POLL)
+            self._clock.sleep(POLL)
         until = self._clock.monotonic() + self._config.deadline
         while usage := self._hands.over_usage(values):
             alarms = self._watcher.alarms()
             if alarms or self._clock.monotonic() > until:
                 self._roll_back("; ".join(alarms) or str(usage[0]))
                 return False
+            if self._is_over():
+                return False
             self._renew()
-            self._clock.sleep(_POLL)
+            self._clock.sleep(POLL)
         return True
 
     def _disagree(self, found: Sequence[Mismatch]) -> None:
         """Takes back, except what somebody else has changed."""
         theirs = [
             item for item in found
-            if item.where is Where.MANAGER and self._is_foreign(item.unit, item.setting, item.number)
+            if item.where is Where.MANAGER and strange({item.unit: {item.setting: item.number}}, ours(self._hands, self._stages))
         ]  # fmt: skip
         self._roll_back("; ".join(map(str, found))[:2000], [item.name for item in theirs])
-
-    def _is_foreign(self, unit: str, name: str, value: int | None) -> bool:
-        """Whether a value is none of this rollout."""
-        ours = (self._hands.old, self._hands.new, *(stage.values for stage in self._stages))
-        return all(values[unit].get(name) != value for values in ours)
 
     def _watch(self) -> None:
         """Settles, then samples until the time of the step is over, or something must be taken back at once."""
@@ -274,7 +288,7 @@ class Runner:
             drift = self._hands.read_back(stage.values, held=True)
             if drift:
                 # A change of the manager and one in the kernel's file are a moment apart.
-                self._clock.sleep(_POLL)
+                self._clock.sleep(POLL)
                 drift = self._hands.read_back(stage.values, held=True)
             if drift:
                 self._disagree(drift)
@@ -286,7 +300,7 @@ class Runner:
             left = end - self._clock.monotonic()
             if left <= 0:
                 return True
-            self._rest(min(left, 2 * _POLL))
+            self._rest(min(left, 2 * POLL))
 
     def _rest(self, seconds: float) -> None:
         """Waits, at most until an OOM kill."""
@@ -296,20 +310,14 @@ class Runner:
 
     def _wait(self) -> None:
         """A pause: more samples, until the deadline."""
-        if self._clock.wall() - self._paused_at() >= self._config.deadline:
+        since, now = paused_at(self._journal.records), self._clock.monotonic()
+        if since != self._pause[0]:
+            self._pause = (since, now)
+        # The wall clock also counts while no tool runs; it can be set back.
+        if max(self._clock.wall() - since, now - self._pause[1]) >= self._config.deadline:
             self._roll_back(f"no verdict within {self._config.deadline:g}s: {self.state.reason}")
         else:
             self._add("watch")
-
-    def _paused_at(self) -> float:
-        """Since when there is no verdict, in seconds of the wall clock; a pause before an earlier verdict is over."""
-        since = self._clock.wall()
-        for record in reversed(self._journal.records):
-            if record["kind"] == "judged" and record["verdict"] == "inconclusive":
-                since = record["at"]
-            elif record["kind"] != "watch":
-                break
-        return since
 
     def _roll_back(self, reason: str, left: Sequence[str] = ()) -> None:
         self._add("rollback", reason=reason[:4000] or "unknown", left=list(left))
@@ -317,17 +325,21 @@ class Runner:
 
     def _restore(self) -> None:
         """Restores and verifies; the timer stays until that is done."""
+        theirs = self._theirs()
+        if theirs:
+            self._add("rollback", reason=self.state.reason, left=theirs)
         left = self.state.left
         by = "timer" if self._hands.was_restored() else "tool"
         if left and by == "tool":
             # The timer does not know of what somebody else has changed, and may run where this cannot restore the rest.
             with suppress(HostError):
-                self._arm()
+                self._hands.release(left)
+            self._arm_if_possible()
         for _ in range(_RESTORES):
             try:
-                why = self._restored(left)
+                why = restored(self._hands, self._clock, left)
                 if not why:
-                    self._hands.manager.disarm()
+                    self._hands.disarm()
             except HostError as error:
                 why = f"{error.message} ({error.where})"
                 self._clock.sleep(_RESTORE_PAUSE)
@@ -344,35 +356,20 @@ class Runner:
         self._add("stuck", reason=why)
         self._say(f"the old values could not be restored: {why}")
 
-    def _restored(self, left: Sequence[str]) -> str:
-        """Why the old values are not back, empty when they are."""
-        words = self._hands.restore(left)
-        until = self._clock.monotonic() + _VERIFY_SECONDS
-        while True:
-            found = [item for item in self._hands.read_back(self._hands.old, held=False) if item.name not in left]
-            # Where more memory was allowed meanwhile, the old limit can be below what is in use now.
-            found += [item for item in self._hands.over_usage(self._hands.old) if item.name not in left]
-            files = self._hands.changed_files(left)
-            if not found and not files:
-                return ""
-            if self._clock.monotonic() > until:
-                return "; ".join([words, *map(str, found), *(f"{path} is not as it was" for path in files)]).strip("; ")
-            self._clock.sleep(_POLL)
-
     def _promote(self) -> None:
         if self._was_taken(self._hands.values()):
             return
         self._add("promote")
         self._arm()
         why = self._hands.promote()
-        until = self._clock.monotonic() + _VERIFY_SECONDS
+        until = self._clock.monotonic() + VERIFY_SECONDS
         while not why:
             self._renew()
             found = (*self._hands.read_back(self._hands.new, held=False), *self._hands.over_usage(self._hands.new))
             missing = self._hands.unpromoted()
             if not found and not missing:
                 # Before the record: a timer that still runs would restore the old values behind it.
-                self._hands.manager.disarm()
+                self._hands.disarm()
                 # It may have begun before, and got to the values or only to the files.
                 found = self._hands.read_back(self._hands.new, held=False)
                 if not (self._hands.was_restored() or found or self._hands.unpromoted()):
@@ -384,17 +381,19 @@ class Runner:
             if self._clock.monotonic() > until:
                 why = "; ".join([*map(str, found), *missing])
             else:
-                self._clock.sleep(_POLL)
+                self._clock.sleep(POLL)
         self._roll_back(why or "the manager's timer restored the old values meanwhile")
 
     def _restore_unwritten(self, error: JournalError) -> None:
         """Where nothing can be written down, nothing new may be in force."""
         if self.state.phase in ENDS:
             raise error
-        why = self._restored(self.state.left)
+        why = restored(self._hands, self._clock, (*self.state.left, *self._theirs()))
         if not why:
-            self._hands.manager.disarm()
+            self._hands.disarm()
+            failed = self._hook("back", self.state, None)
         raise HostError(
-            f"{error.message}; " + (f"and the old values could not be restored: {why}" if why else "the old values are back"),
+            f"{error.message}; " + (f"and the old values could not be restored: {why}" if why else
+                                    "; ".join(["the old values are back", *([failed] if failed else [])])),
             where=error.where, remedy=Remedy(title="free space, then run: cgroup-preflight rollout abort"),
         ) from error  # fmt: skip

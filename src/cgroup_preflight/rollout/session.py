@@ -114,8 +114,12 @@ class BusyError(UsageError):
 
 @contextmanager
 def locked(folder: str, seconds: float = 0.0) -> Iterator[None]:
-    """Only one rollout at a time; the lock ends with the process. Raises BusyError."""
-    handle = os.open(os.path.join(folder, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    """Only one rollout at a time; the lock ends with the process. Raises BusyError, HostError."""
+    try:
+        handle = os.open(os.path.join(folder, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise HostError(f"cannot use the lock of the rollout: {error.strerror}", where=folder,
+                        remedy=Remedy(title="free space, or choose another folder with --state")) from None  # fmt: skip
     until = time.monotonic() + seconds
     try:
         while True:
@@ -249,13 +253,16 @@ def abort_file(folder: str, rollout: str) -> str:
 
 @contextmanager
 def taking_over(folder: str, rollout: str) -> Iterator[None]:
-    """The lock, after a tool that runs elsewhere was told to take everything back. Raises BusyError."""
-    wish = abort_file(folder, rollout)
-    with open(wish, "w"):
-        pass
+    """The lock, after a tool that runs elsewhere was told to take everything back. Raises BusyError, HostError."""
+    wish, seconds = abort_file(folder, rollout), _ABORT_SECONDS
     try:
-        with locked(folder, _ABORT_SECONDS):
+        os.close(os.open(wish, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
+    except OSError:
+        # On a full disk. Where no tool runs, nobody needs to be told.
+        seconds = 0.0
+    try:
+        with locked(folder, seconds):
             yield
     finally:
-        with suppress(FileNotFoundError):
+        with suppress(OSError):
             os.unlink(wish)

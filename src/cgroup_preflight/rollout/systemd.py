@@ -108,6 +108,10 @@ class Systemd:
     def attribute(self, cgroup: str, name: str) -> str | None:
         """As `Manager.attribute`."""
         found = self._observer.read(cgroup, name)
+        if isinstance(found, Missing) and found.why not in (Why.ABSENT, Why.UNSUPPORTED):
+            # Not known is neither no limit nor no memory in use.
+            raise HostError(f"a file of the kernel cannot be read: {found}", where=f"{cgroup}/{name}",
+                            remedy=Remedy(title="look at this file"))  # fmt: skip
         return found.value if isinstance(found, Known) else None
 
     def effective(self, cgroup: str) -> Effective:

@@ -4,8 +4,10 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from cgroup_preflight.core.reading import Known, parsed
+from cgroup_preflight.core.errors import HostError
+from cgroup_preflight.core.reading import Reading, parsed
 from cgroup_preflight.core.records import TYPE_CHECKING, replace
+from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.host.cgroup import Observer
 from cgroup_preflight.host.cgroupfs import parse_flat_keyed
 from cgroup_preflight.metrics.door import LiveDoor
@@ -13,7 +15,7 @@ from cgroup_preflight.metrics.names import slice_path
 from cgroup_preflight.metrics.samples import Snapshot
 from cgroup_preflight.metrics.tree import Scope, Tree
 from cgroup_preflight.rollout.judge import Answer, Window
-from cgroup_preflight.rollout.windows import Services, Watched, kills, neighbours_of, troubles, window_of
+from cgroup_preflight.rollout.windows import Services, Watched, killed, kills, neighbours_of, troubles, window_of
 
 if TYPE_CHECKING:
     from typing import Protocol
@@ -70,9 +72,7 @@ class Watch:
         self._ask, self._ask_seconds, self._asking = ask, ask_seconds, threading.Thread()
         self._last: Snapshot | None = None
         self._states = Services(states=states or {})
-        self._counts: dict[str, Mapping[str, int]] = {
-            path: {"oom_kill": count} for path, count in (killed or {}).items()
-        }
+        self._counts = dict(killed or {})
 
     def begin(self) -> None:
         """As `Watcher.begin`."""
@@ -86,8 +86,8 @@ class Watch:
         )
         # What is known already stays: a service that failed since then must not look as if it had been so before.
         self._states = Services(states={**self._services(names), **self._states.states})
-        if not self._counts:
-            self._counts = {path: self._events(path) for path in self._watched.units}
+        known = ((path, self._killed(path)) for path in self._watched.units if path not in self._counts)
+        self._counts |= {path: count for path, count in known if count is not None}
 
     def window(self) -> Window:
         """As `Watcher.window`."""
@@ -128,23 +128,44 @@ class Watch:
 
     def alarms(self) -> tuple[str, ...]:
         """As `Watcher.alarms`: OOM kills since the first sample, and services that failed since the last one."""
-        return self.kills() or troubles(self._states, Services(states=self._services(tuple(self._states.states))))
+        found = self.kills()
+        if not found:
+            failed = troubles(self._states, Services(states=self._services(tuple(self._states.states))))
+            # The manager takes a while to answer, and the kill of which a service died can be younger than the look before.
+            found = (*(self.kills() if failed else ()), *failed)
+        return found
 
     def kills(self) -> tuple[str, ...]:
         """As `Watcher.kills`."""
-        return tuple(kill for path, before in self._counts.items() for kill in kills(path, before, self._events(path)))
+        found: list[str] = []
+        for path, before in tuple(self._counts.items()):
+            now = self._killed(path)
+            # What cannot be read is not known: the sample is void, and the number before stays.
+            if now is not None:
+                if now < before:
+                    # That of another cgroup, which began with none.
+                    self._counts[path] = 0
+                found += kills(path, self._counts[path], now)
+        return tuple(found)
 
     def killed(self) -> dict[str, int]:
-        """The OOM kills so far by cgroup."""
-        return {path: self._events(path).get("oom_kill", 0) for path in self._watched.units}
+        """The OOM kills so far by cgroup. Raises HostError where they are not known: later ones could not be told from them."""
+        found = {path: self._killed(path) for path in self._watched.units}
+        unknown = next((path for path, count in found.items() if count is None), "")
+        if unknown:
+            raise HostError(f"OOM kills cannot be counted: {self._events(unknown)}", where=unknown, remedy=Remedy(
+                title="look at this file; without it, nobody would see an OOM kill"))  # fmt: skip
+        return {path: count for path, count in found.items() if count is not None}
 
     def states(self) -> dict[str, dict[str, str]]:
         """What the manager said of each service when it was first seen."""
         return {unit: dict(state) for unit, state in self._states.states.items()}
 
-    def _events(self, path: str) -> Mapping[str, int]:
-        reading = parsed(self._observer.read(path, "memory.events"), parse_flat_keyed)
-        return reading.value if isinstance(reading, Known) else {}
+    def _killed(self, path: str) -> int | None:
+        return killed(self._events(path))
+
+    def _events(self, path: str) -> Reading[Mapping[str, int]]:
+        return parsed(self._observer.read(path, "memory.events"), parse_flat_keyed)
 
 
 def _no_answer(why: str) -> Answer:

@@ -1,11 +1,18 @@
 """Two readings of all cgroups to the numbers that the judge needs. Pure."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
-from cgroup_preflight.core.reading import Known
+from cgroup_preflight.core.reading import Missing, Reading, Why
 from cgroup_preflight.core.records import dataclass, field
-from cgroup_preflight.metrics.samples import Difference, Snapshot, differences
+from cgroup_preflight.host.cgroupfs import parse_flat_keyed
+from cgroup_preflight.metrics.samples import Difference, Snapshot, differences, parse_totals
 from cgroup_preflight.rollout.judge import Answer, Window
+
+#: The kernel counts nothing there: without the controller a cgroup has no file, and without PSI nothing is in it.
+NO_FILE = (Why.ABSENT, Why.UNSUPPORTED)
+_JUDGED: Mapping[str, Callable[[str], object]] = {
+    "memory.events": parse_flat_keyed, "cpu.stat": parse_flat_keyed, "cpu.pressure": parse_totals, "memory.pressure": parse_totals,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,14 +51,7 @@ def window_of(
     units = {path: found.get(path) for path in watched.units}
     seconds = (after.stamp_ns - before.stamp_ns) / 1e9
     at_once = (*_kills(before, after, watched.units), *troubles(*services))
-    void = next(
-        (
-            f"{path}: {item.void if item else 'it has no cgroup'}"
-            for path, item in units.items()
-            if item is None or item.void
-        ),
-        "",
-    )
+    void = next((f"{path}: {why}" for path, item in units.items() if (why := _void(item))), "")
     if void or seconds <= 0:
         return Window(seconds=max(seconds, 0.0), void=void or "no time has passed", at_once=at_once, answers=answers)
     known = [item for item in units.values() if item is not None]
@@ -83,6 +83,15 @@ def window_of(
     )  # fmt: skip
 
 
+def _void(item: Difference | None) -> str:
+    """Why nothing can be said of a unit; a file that exists and cannot be read must not look like no event."""
+    if item is None:
+        return "it has no cgroup"
+    readings = (sample.read(name, parse) for sample in (item.before, item.after) for name, parse in _JUDGED.items())
+    unknown = (str(found) for found in readings if isinstance(found, Missing) and found.why not in NO_FILE)
+    return item.void or next(unknown, "")
+
+
 def _throttled(item: Difference) -> tuple[float, int] | None:
     """The share of throttled periods and the number of periods; nested slices count at the level of the quota."""
     periods = item.counters.get("cpu.stat nr_periods", 0)
@@ -109,19 +118,23 @@ def _kills(before: Snapshot, after: Snapshot, paths: Iterable[str]) -> tuple[str
     for path in paths:
         old, new = (snapshot.samples.get(path) for snapshot in (before, after))
         if old is not None and new is not None and old.cgroup_id == new.cgroup_id:
-            counts = [sample.memory_events for sample in (old, new)]
-            first, last = ((item.value if isinstance(item, Known) else {}) for item in counts)
-            found += kills(path, first, last)
+            first, last = (killed(sample.memory_events) for sample in (old, new))
+            if first is not None and last is not None:
+                found += kills(path, first, last)
     return tuple(found)
 
 
-def kills(path: str, before: Mapping[str, int], after: Mapping[str, int]) -> tuple[str, ...]:
-    """OOM kills in a cgroup or anywhere below it, between two texts of memory.events."""
-    return tuple(
-        f"{after[name] - before.get(name, 0)} OOM kill{'s' if after[name] - before.get(name, 0) > 1 else ''} in {path.rpartition('/')[2]}"
-        for name in ("oom_kill",)
-        if after.get(name, 0) > before.get(name, 0)
-    )
+def killed(events: Reading[Mapping[str, int]]) -> int | None:
+    """The OOM kills in memory.events, 0 without such a file; None where it exists and cannot be read."""
+    if isinstance(events, Missing):
+        return 0 if events.why in NO_FILE else None
+    return events.value.get("oom_kill", 0)
+
+
+def kills(path: str, before: int, after: int) -> tuple[str, ...]:
+    """OOM kills in a cgroup or anywhere below it, from one number of them to the next."""
+    count = after - before
+    return (f"{count} OOM kill{'s' if count > 1 else ''} in {path.rpartition('/')[2]}",) if count > 0 else ()
 
 
 def troubles(before: Services, after: Services) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ from cgroup_preflight.plan.model import Plan
 from cgroup_preflight.plan.safe_sizes import refuse_tiny
 from cgroup_preflight.up.build import Build
 from cgroup_preflight.up.launches import Owner, launch_of, new_logs
+from cgroup_preflight.up.listening import Listening
 from cgroup_preflight.up.ports import taken
 from cgroup_preflight.up.services import Item, UpServices
 from cgroup_preflight.up.session import Wishes, keep_up
@@ -90,9 +91,17 @@ def run_services(
         Item(service=item, launch=launch_of(item, request.config, request.variables, files[item.label], owner))
         for item in plan.services
     ]
-    services = UpServices(
-        engine, door, request.facts.mount_point, items, stream.say, stream.pump, restart=request.restart
+    mount = request.facts.mount_point
+    listening = Listening(
+        Listeners(door.files, Observer(door.files, mount)), lambda *place: write(Wire.listens(*place)), door.clock.monotonic
     )  # fmt: skip
+
+    def pump() -> None:
+        stream.pump()
+        if request.inside:
+            listening.look(services.cgroups)
+
+    services = UpServices(engine, door, mount, items, stream.say, pump, restart=request.restart)
     programs = {item.label: item.binary for item in plan.services}
     wishes = Wishes(builds=request.builds, programs=programs, table=request.table)
     watching = None

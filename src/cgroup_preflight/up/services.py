@@ -173,6 +173,11 @@ class UpServices:
         """Waits, while the stream goes on."""
         self._clock.sleep(seconds)
 
+    def cgroups(self) -> dict[str, str]:
+        """The cgroup of each service that runs."""
+        runs = {name: one.run for name, one in self._all.items() if one.run is not None and not one.over}
+        return {name: run.cgroup for name, run in runs.items() if run.cgroup}
+
     def rows(self) -> tuple[Row, ...]:
         """The table now; rates are those since the last call."""
         return tuple(self._row(name, one) for name, one in self._all.items())

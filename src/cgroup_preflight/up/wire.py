@@ -1,5 +1,6 @@
 """The lines of an `up` in a guest, on their way to this host: JSON, one line each. What comes from there may be hostile."""
 
+import ipaddress
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -21,6 +22,11 @@ class Wire:
         """One line with its end."""
         return json.dumps([name, said, text]) + "\n"
 
+    @staticmethod
+    def listens(name: str, address: str, port: int) -> str:
+        """That a service listens at a TCP port; a line with its end."""
+        return json.dumps({"service": name, "address": address, "port": port}) + "\n"
+
 
 class Arrived:
     """Prints what arrives from an `up` in a guest, and writes what the services wrote to the files of their logs."""
@@ -28,6 +34,8 @@ class Arrived:
     def __init__(self, prefixes: Prefixes, files: Mapping[str, str], write: Callable[[str], None]) -> None:
         """`files` are empty logs by the name of the service. Raises UsageError."""
         self._prefixes, self._write = prefixes, write
+        #: Called with a service, and the address and port at which it begins to listen.
+        self.listens: Callable[[str, str, int], None] = lambda _name, _address, _port: None
         self._rest = b""
         self._logs: dict[str, int] = {}
         try:
@@ -62,7 +70,11 @@ class Arrived:
 
     def _shown(self, line: bytes) -> str:
         try:
-            name, said, text = json.loads(line)
+            found = json.loads(line)
+            if isinstance(found, dict):
+                self._note(**found)
+                return ""
+            name, said, text = found
         except (ValueError, TypeError, RecursionError):
             name = said = text = None
         whole = isinstance(name, str) and isinstance(text, str) and isinstance(said, bool)
@@ -71,3 +83,10 @@ class Arrived:
         if not said:
             os.write(self._logs[name], f"{text}\n".encode("utf-8", "replace"))
         return self._prefixes.line(name, text)
+
+    def _note(self, service: str, address: str, port: int) -> None:
+        """Raises ValueError, TypeError for what is no address of a service."""
+        if service not in self._logs or type(port) is not int or not 0 < port < 1 << 16:
+            raise ValueError(service)
+        # A number would be an address, too.
+        self.listens(service, str(ipaddress.ip_address(f"{address}")), port)

@@ -7,7 +7,7 @@ import pytest
 
 from cgroup_preflight.cli import main
 from cgroup_preflight.metrics.recording import recorded
-from tests.unit.metrics.readings import contended, moment, sample
+from tests.unit.metrics.readings import HOST, contended, moment, sample
 
 
 def _recording(folder: Path, *, calm: bool = False) -> str:
@@ -34,6 +34,27 @@ def test_a_recording_gives_a_report_in_every_format(tmp_path: Path, capsys: pyte
     assert finding["evidence"]["confidence"] == "high"
     assert all("CGP701" in (tmp_path / name).read_text() for name in formats)
     assert "1 cause of contention" in (tmp_path / "page.html").read_text()
+
+
+@pytest.mark.parametrize(("stolen", "found"), [(20, True), (2, False)])
+def test_time_that_the_hypervisor_takes_is_a_cause_outside_this_host(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], stolen: int, found: bool
+) -> None:
+    """From /proc/stat of a recording to the report; `stolen` are ticks of the 200 that two CPUs have in a second."""
+    path = str(tmp_path / "readings.jsonl")
+    with recorded(path) as writer:
+        for number in range(6):
+            busy, steal = number * (200 - stolen), number * stolen
+            stat = f"cpu  {busy} 0 0 0 0 0 0 {steal} 0 0\ncpu0 0 0\ncpu1 0 0\n".encode()
+            calm = {"/calm.service": sample("/calm.service", 100 + number)}
+            writer.add(moment(100 + number, calm, host={**HOST, "/proc/stat": stat}))
+    assert main(["diagnose", path, "--format", f"json={tmp_path / 'json'}", "--format", "text"]) == int(found)
+    findings = json.loads((tmp_path / "json").read_text())["findings"]
+    stolen_time = [item for item in findings if item["code"] == "CGP705"]
+    assert [item["status"] for item in stolen_time] == (["fail"] if found else [])
+    assert ("the hypervisor took 10% of the CPU time of this machine" in capsys.readouterr().out) is found
+    if found:
+        assert (stolen_time[0]["evidence"]["rule"], stolen_time[0]["evidence"]["confidence"]) == ("C5", "high")
 
 
 def test_no_contention_passes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -144,3 +144,12 @@ def test_the_policy_judges_also_what_is_about_no_host(project):
         (left,) = [item for item in found["findings"] if item["code"] == code and item["subject"] == "run"]
         assert "left out" in left["message"]
         assert left["status"] == status
+
+
+@pytest.mark.usefixtures("processes")
+def test_what_several_hosts_leave_out_is_said_once(project):
+    more = '[services.other]\nbinary = "web"\nslice = "api"\n'
+    (project / "cgroup-preflight.toml").write_text(CONFIG + more)
+    _, found = report(project, "run", "web", "--host", "dead", "--host", "cut")
+    assert [item["subject"] for item in found["findings"] if "left out" in item["message"]] == ["run"]
+    assert [item["subject"] for item in found["findings"] if item["code"] == "CGP129"] == ["dead", "cut"]

@@ -9,7 +9,7 @@ from cgroup_preflight.cli import common
 from cgroup_preflight.cli.guard import guarded
 from cgroup_preflight.cli.rollout import _check_server, main
 from cgroup_preflight.core import codes
-from cgroup_preflight.core.errors import UsageError
+from cgroup_preflight.core.errors import HostError, UsageError
 from cgroup_preflight.core.report import Status
 from cgroup_preflight.report.headline import headline
 from cgroup_preflight.rollout import journal as journals
@@ -133,6 +133,23 @@ def test_an_abort_leaves_nothing_behind(folder):
     assert not os.path.exists(abort_file(folder, "r1"))
 
 
+def test_a_lock_that_cannot_be_used_is_said(folder):
+    os.mkdir(os.path.join(folder, "lock"))
+    with pytest.raises(HostError, match="cannot use the lock"), locked(folder):
+        pass
+
+
+def test_an_abort_needs_no_space_where_no_tool_runs(folder):
+    """A folder instead of the file: nothing can be written there, as on a full disk."""
+    with locked(folder):
+        pass
+    os.mkdir(abort_file(folder, "r1"))
+    with locked(folder), pytest.raises(BusyError), taking_over(folder, "r1"):
+        pass
+    with taking_over(folder, "r1"), pytest.raises(BusyError), locked(folder):
+        pass
+
+
 def test_the_newest_journal_with_a_record_counts(folder):
     Game(folder, OLD, NEW).play()
     journals.create(os.path.join(folder, "r2.journal")).close()
@@ -147,6 +164,10 @@ def test_the_newest_journal_with_a_record_counts(folder):
         ((codes.ROLLOUT_PLAN.finding(Status.PASS, "a.slice", "CPUQuota: 200% -> 100%"),), "PASS: 1 value would change"),
         ((codes.ROLLOUT.finding(Status.PASS, "r1", "the new values are persistent after 4 steps"),), "PASS: the new values are persistent after 4 steps"),
         ((codes.ROLLOUT_TAKEN_BACK.finding(Status.FAIL, "r1", "the old values are back: x"),), "FAIL: 1 of 1 check failed: CGP805 r1"),
+        ((codes.HOST.finding(Status.PASS, "web1", "x"), codes.ROLLOUT_PLAN.finding(Status.PASS, "web1: a.slice", "CPUQuota: 200% -> 100%")),
+         "PASS: 1 value would change"),
+        (tuple(codes.ROLLOUT.finding(Status.PASS, name, "the new values are persistent", evidence={"phase": "done"}) for name in "ab"),
+         "PASS: 2 rollouts: the new values are persistent"),
     ],
 )  # fmt: skip
 def test_the_headline_claims_no_proof_of_a_service(findings, line):

@@ -1,11 +1,13 @@
 """`up` at the command line, as far as no cgroup is needed: what it refuses, and what --check shows."""
 
 import socket
+from contextlib import closing
 
 import pytest
 
 from cgroup_preflight.cli.up import Output
-from cgroup_preflight.cli.up_guest import keep_in_guests
+from cgroup_preflight.cli.up_guest import Forwarding, keep_in_guests
+from cgroup_preflight.guest.relay import Forward, Listeners
 from tests.unit.cli.calling import call
 
 pytestmark = [pytest.mark.starts_processes, pytest.mark.timeout(120)]
@@ -86,7 +88,40 @@ def test_check_with_the_guest_names_it_and_what_leads_there(tmp_path):
     assert called.status == 0, called
     assert called.out.startswith("engine: guest\n")
     assert "127.0.0.1:1 leads to web in the guest\n" in called.out
-    assert "no port of plain is known from its `ready`, so none leads to it" in called.out
+    assert "`ready` names no port of plain: a port is forwarded when the service listens there" in called.out
+
+
+def test_ports_where_services_of_a_guest_begin_to_listen_are_forwarded_where_they_are_free_here():
+    said = []
+    with socket.create_server(("127.0.0.1", 0)) as holder, socket.socket() as free:
+        taken = holder.getsockname()[1]
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+        free.close()
+        with closing(Listeners([])) as listeners:
+            forwarding = Forwarding(listeners, said.append)
+            for address, number in (("0.0.0.0", port), ("127.0.0.1", port), ("::", taken), ("127.0.0.1", 80)):
+                forwarding.begin("web", address, number)
+            assert list(listeners.sockets.values()) == [Forward(host="127.0.0.1", port=port)]
+            socket.create_connection(("127.0.0.1", port), timeout=5).close()
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port), timeout=5)
+    assert said == [
+        f"127.0.0.1:{port} leads to web in the guest",
+        f"web listens at port {taken}, which is not forwarded: Address already in use",
+        "web listens at port 80; a port below 1024 is forwarded only if `ready` names it",
+    ]
+
+
+def test_a_hostile_guest_takes_some_ports_and_says_one_line_more():
+    said = []
+    with closing(Listeners([])) as listeners:
+        forwarding = Forwarding(listeners, said.append)
+        for port in range(1, 1000):
+            forwarding.begin("web", "127.0.0.1", port)
+        assert listeners.sockets == {}
+    assert len(said) == 65
+    assert said[-1] == "services in the guest listen at more than 64 ports; no more are forwarded"
 
 
 def test_a_port_that_is_taken_is_named_before_a_guest_boots(tmp_path):

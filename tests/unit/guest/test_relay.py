@@ -318,7 +318,16 @@ def test_the_wire_of_up_prints_only_what_is_one(tmp_path):
         arrived.take(data[at : at + 7])
     assert "".join(said) == "web | a?[2Jb ?\nweb | ready\nup  | x\n"
     assert log.read_bytes() == b"a\x1b[2Jb ?\n"
-    for line in (b"hello", b"[]", b'["nobody", false, "x"]', b'["up", false, "x"]', b'["web", 1, "x"]', b'["web", true, 3]',
+    places = []
+    arrived.listens = lambda *place: places.append(place)
+    arrived.take((Wire.listens("web", "0.0.0.0", 8081) + Wire.listens("web", "::", 1)).encode())
+    assert (places, "".join(said)) == (
+        [("web", "0.0.0.0", 8081), ("web", "::", 1)],
+        "web | a?[2Jb ?\nweb | ready\nup  | x\n",
+    )
+    wrong = [("nobody", "::1", 1), ("web", "x", 1), ("web", "::1", 0), ("web", "::1", 1 << 16), ("web", "::1", True), ("web", 1, 1),
+             ("web", "::1", "1"), (["web"], "::1", 1)]  # fmt: skip
+    for line in (b"{}", b'{"x": 1}', *(Wire.listens(*place)[:-1].encode() for place in wrong), b"hello", b"[]", b'["nobody", false, "x"]', b'["up", false, "x"]', b'["web", 1, "x"]', b'["web", true, 3]',
                  b'[["web"], true, "x"]', b"[" * 100_000):  # fmt: skip
         with pytest.raises(HostError, match="no line of `up`"):
             arrived.take(line + b"\n")

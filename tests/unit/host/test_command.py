@@ -124,6 +124,14 @@ def test_the_time_out_kills_the_whole_process_group(runner, tmp_path):
         assert _wait_gone(int((tmp_path / name).read_text()))
 
 
+def test_the_time_out_kills_what_a_command_that_has_ended_left_behind(runner, tmp_path):
+    """It keeps the output open, so that the command does not look as if it had ended."""
+    pid = tmp_path / "pid"
+    found = runner.run(("sh", "-c", f"sleep 600 & echo $! >{pid}; exit 0"), timeout=0.5)
+    assert isinstance(found, Missing)
+    assert _wait_gone(int(pid.read_text()))
+
+
 def test_a_child_that_left_the_group_does_not_hold_us(runner, tmp_path):
     """It keeps our pipe open after everything else is dead."""
     began = time.monotonic()

@@ -7,6 +7,8 @@ import os
 from collections.abc import Sequence
 
 from cgroup_preflight.config.model import Rollout
+from cgroup_preflight.core.errors import HostError
+from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.host.cgroup import Effective
 from cgroup_preflight.rollout import journal as journals
 from cgroup_preflight.rollout.apply import Hands
@@ -66,6 +68,8 @@ class PlayedManager:
         self.refuses = ""
         #: Properties whose writes to the kernel are swallowed.
         self.deaf: set[str] = set()
+        #: As systemd 257: a reload brings nothing to the kernel, and the next change everything of its unit.
+        self.is_lazy = False
         self.missing: set[str] = set()
         #: Slices that somebody stopped: they have no cgroup.
         self.stopped: set[str] = set()
@@ -105,6 +109,8 @@ class PlayedManager:
             self.memory[unit][name] = value
             if name not in self.deaf:
                 self.kernel[unit][name] = value
+        if self.is_lazy:
+            self.kernel[unit] = {**self.memory[unit], **{name: self.kernel[unit][name] for name in self.deaf}}
 
     def reload(self) -> None:
         self._tick()
@@ -120,6 +126,8 @@ class PlayedManager:
                     if name in LIMITS:
                         found[name] = _value(name, value)
             self.memory[unit] = found
+            if self.is_lazy:
+                continue
             self.kernel[unit] = {**found, **{name: self.kernel[unit][name] for name in self.deaf if name in found}}
 
     def _drop_ins(self, unit: str) -> list[tuple[str, str]]:
@@ -184,6 +192,10 @@ class PlayedManager:
 
     def arm(self, dead_man: DeadMan) -> None:
         self._tick()
+        if self.armed_for() not in ("", dead_man.rollout):
+            raise HostError(
+                "another rollout of this service manager has begun", where="timer", remedy=Remedy(title="wait")
+            )
         self.timer = (dead_man, self.clock.now + dead_man.seconds)
         self._tick()
 

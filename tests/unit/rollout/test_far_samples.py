@@ -81,3 +81,11 @@ def test_a_host_without_an_answer_is_an_error_and_no_idle_host(far):
         far.tree().snapshot()
     with pytest.raises(HostError, match="cannot be read"):
         FarTree(far, lambda: Missing(source="x", why=Why.FAILED), MOUNT, units=["/a.slice"], control=[]).snapshot()
+
+
+def test_a_file_that_nobody_may_read_voids_the_window(far):
+    tree, watched = far.tree(), Watched(units=("/api.slice",))
+    before, real = tree.snapshot(), far.many
+    path = f"{MOUNT}/api.slice/memory.events"
+    far.many = lambda paths: {**real(paths), path: Missing(source=path, why=Why.DENIED, errno=13)}
+    assert "memory.events" in window_of(before, tree.snapshot(), watched, stalled_max=0.1).void

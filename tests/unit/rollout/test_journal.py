@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cgroup_preflight.core.errors import HostError
 from cgroup_preflight.rollout import journal as journals
 from cgroup_preflight.rollout.journal import JournalError, create, parse, read, reopen
 from cgroup_preflight.rollout.machine import ENDS, Act, OutOfOrderError, Phase, next_act
@@ -151,3 +152,22 @@ def test_no_end_is_left_and_promotion_needs_every_stage_and_a_soak(records):
             good = [item["stage"] for item in kept if item["kind"] == "judged" and item["verdict"] == "success"]
             assert good == [0, 1, 1]
         assert (next_act(state) is Act.NOTHING) == (state.phase in ENDS)
+
+
+def test_a_record_that_no_reader_would_accept_is_never_written(journal):
+    before = len(read(journal.path).records)
+    with pytest.raises(HostError, match="no room"):
+        journal.add("note", 2.0, text="x" * (1 << 20))
+    assert len(read(journal.path).records) == before
+
+
+@pytest.mark.parametrize(("name", "most"), [("_RECORDS_MAX", 110), ("_SIZE_MAX", (1 << 20) + 1000)])
+def test_a_full_journal_has_room_for_the_end(journal, monkeypatch, name, most):
+    monkeypatch.setattr(journals, name, most)
+    with pytest.raises(HostError, match="no room") as caught:
+        for _ in range(100):
+            journal.add("sample", 2.0)
+    assert not isinstance(caught.value, JournalError), "it is taken back as after any other failure"
+    journal.add("rollback", 3.0, reason="x", left=[])
+    journal.add("restored", 3.0, by="tool")
+    assert read(journal.path).state.phase is Phase.ROLLED_BACK

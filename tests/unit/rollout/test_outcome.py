@@ -6,7 +6,7 @@ from cgroup_preflight.core.report import Status
 from cgroup_preflight.rollout import journal as journals
 from cgroup_preflight.rollout.limits import PERCENT
 from cgroup_preflight.rollout.machine import Phase, State
-from cgroup_preflight.rollout.outcome import findings_of, present
+from cgroup_preflight.rollout.outcome import findings_of, present, signal_words
 from tests.unit.rollout.played import Game
 from tests.unit.rollout.test_run import NEW, OLD, harm
 
@@ -92,3 +92,16 @@ def test_a_hook_after_the_rollback_that_failed_is_in_the_report(game):
     *_, note, end = findings_of(read.state, read.records, wanted=True)
     assert (note.status, note.message) == (Status.WARN, "the hook back (/bin/x) failed: exit status 1")
     assert (end.code, end.status) == ("CGP805", Status.PASS)
+
+
+def test_a_signal_promises_the_timer_only_where_it_runs():
+    def words(phase):
+        return signal_words(State(phase=phase, stage=0, stages=2), 60.0)
+
+    for phase in (Phase.READY, Phase.CHANGING, Phase.WATCHING, Phase.SOAKING, Phase.PAUSED, Phase.PROMOTABLE):
+        assert "restores the old values within 60s" in words(phase)
+    for phase in (Phase.PROMOTING, Phase.RESTORING):
+        assert "rollout resume" in words(phase)
+        assert "within" not in words(phase)
+    for phase in (Phase.DONE, Phase.ROLLED_BACK):
+        assert "is over" in words(phase)

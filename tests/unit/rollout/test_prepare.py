@@ -63,6 +63,34 @@ def test_nothing_to_change_has_no_stage(manager):
 
 
 @pytest.mark.parametrize(
+    ("control", "target"), [("api", "api-web"), ("api-web", "api"), ("api-web-x", "api"), ("api", "api-web-x")]
+)
+def test_a_slice_in_or_around_one_that_changes_is_nothing_to_compare_with(control, target):
+    """It waits as much as that one."""
+    text = f'[rollout]\ncontrol = ["{control}"]\n[rollout.slices.{target}]\nTasksMax = 50\n'
+    with pytest.raises(UsageError, match=f"control names {control}"):
+        targets(config_of(text), NUMBERS)
+    assert targets(config_of(text.replace(f'"{control}"', '"apiary"')), NUMBERS)
+
+
+def test_a_control_slice_that_does_not_run_is_said(manager):
+    text = CONFIG + ROLLOUT + 'control = ["other"]\n'
+    warned = [item for item in prepared(manager, text).findings if item.subject == "other.slice"]
+    assert [(item.status, item.code) for item in warned] == [(Status.WARN, "CGP802")]
+    manager.base["other.slice"] = manager.memory["other.slice"] = {}
+    assert not [item for item in prepared(manager, text).findings if item.subject == "other.slice"]
+    manager.shown["other.slice"] = {"active": "inactive"}
+    assert [item for item in prepared(manager, text).findings if item.subject == "other.slice"]
+
+
+def test_a_slice_named_twice_in_order_is_refused():
+    """Its values would go back to the first step after the last one."""
+    text = '[rollout]\norder = ["api", "api"]\n[rollout.slices.api]\nTasksMax = 50\n'
+    assert "named twice" in mistakes_of(text)[0].message
+    assert targets(config_of(text.replace('"api", "api"', '"api"')), NUMBERS)
+
+
+@pytest.mark.parametrize(
     ("text", "words"),
     [
         (CONFIG + ROLLOUT + '[rollout.slices.web]\nAllowedCPUs = "0"\n', "cannot change AllowedCPUs"),

@@ -6,7 +6,7 @@ import stat
 import pytest
 
 from cgroup_preflight.core.errors import HostError
-from cgroup_preflight.core.reading import Known
+from cgroup_preflight.core.reading import Known, Missing, Why
 from cgroup_preflight.engines import bus
 from cgroup_preflight.engines.choice import EngineChoice
 from cgroup_preflight.host.cgroup import Observer
@@ -314,3 +314,19 @@ def test_a_manager_that_is_away_for_a_moment_is_asked_again():
             return super().run(argv, **more)
 
     assert manager(Away()).values(["api.slice"])["api.slice"]["CPUQuota"] == 1_500_000
+
+
+def test_a_file_of_the_kernel_that_cannot_be_read_is_not_one_that_does_not_exist(tmp_path):
+    class Files(LocalFiles):
+        def read(self, path):
+            why = {"memory.current": Why.FAILED, "memory.stat": Why.DENIED, "io.weight": Why.UNSUPPORTED}
+            name = os.path.basename(path)
+            return Missing(source=path, why=why.get(name, Why.ABSENT))
+
+    fs = Files()
+    made = Systemd(EngineChoice(name="systemd", sudo=False), Programs(), None, Observer(fs, str(tmp_path)), fs, LocalClock(),
+                   uid=0, home="/root")  # fmt: skip
+    for name in ("memory.current", "memory.stat"):
+        with pytest.raises(HostError, match="cannot be read"):
+            made.attribute("/a.slice", name)
+    assert made.attribute("/a.slice", "io.weight") is made.attribute("/a.slice", "cpu.max") is None

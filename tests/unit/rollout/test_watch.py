@@ -4,6 +4,7 @@ import threading
 
 import pytest
 
+from cgroup_preflight.core.errors import HostError
 from cgroup_preflight.host.cgroup import Observer
 from cgroup_preflight.host.fs import LiveFs
 from cgroup_preflight.rollout.judge import Answer
@@ -93,7 +94,46 @@ def test_an_oom_kill_is_an_alarm_also_one_while_no_tool_ran(host):
     assert watch.killed() == {"/api.slice": 1}
     assert host.watch(killed={"/api.slice": 0}).alarms() == ("1 OOM kill in api.slice",)
     assert host.watch(killed={"/api.slice": 1}).alarms() == ()
-    assert host.watch(killed={"/api.slice": 5}).alarms() == (), "another cgroup since then"
+    assert host.watch(killed={"/api.slice": 5}).alarms() == ("1 OOM kill in api.slice",), "another cgroup since then"
+
+
+def test_a_new_cgroup_begins_with_no_kill_and_each_one_counts(host):
+    watch = host.watch(killed={"/api.slice": 2})
+    watch.begin()
+    assert watch.kills() == ()
+    host.write("api.slice", kills=2)
+    assert watch.kills() == ("2 OOM kills in api.slice",)
+
+
+def test_kills_that_cannot_be_read_are_not_known(host):
+    """Neither none, nor all that the cgroup has ever had."""
+    host.write("api.slice", kills=3)
+    watch = host.watch(killed={"/api.slice": 3})
+    watch.begin()
+    events = host.folder / "api.slice" / "memory.events"
+    text = events.read_text()
+    events.write_text("no such text\n")
+    assert watch.kills() == ()
+    assert "memory.events" in watch.window().void
+    with pytest.raises(HostError, match="OOM kills cannot be counted"):
+        watch.killed()
+    events.write_text(text)
+    assert "memory.events" in watch.window().void, "the sample before"
+    assert watch.kills() == ()
+    assert (watch.window().void, watch.window().at_once) == ("", ())
+    host.write("api.slice", kills=4)
+    assert watch.kills() == ("1 OOM kill in api.slice",)
+
+
+def test_a_cgroup_without_the_controller_has_had_no_kills(host):
+    (host.folder / "api.slice" / "memory.events").unlink()
+    watch = host.watch()
+    watch.begin()
+    assert watch.killed() == {"/api.slice": 0}
+    assert watch.window().void == ""
+    # The first memory limit enables it.
+    host.write("api.slice", kills=1)
+    assert watch.kills() == ("1 OOM kill in api.slice",)
 
 
 def test_an_oom_kill_ends_the_wait_for_a_silent_server_and_is_in_its_window(host):
@@ -124,6 +164,20 @@ def test_a_kill_in_a_neighbour_is_no_alarm(host):
     watch.begin()
     host.write("db.slice", kills=1)
     assert watch.alarms() == ()
+
+
+def test_a_service_that_died_of_an_oom_kill_while_the_manager_answered_has_its_reason(host):
+    watch = host.watch()
+    watch.begin()
+    real = host.services
+
+    def services(units):
+        host.write("api.slice", kills=1)
+        host.states["a.service"] = {"ActiveState": "failed", "NRestarts": "0"}
+        return real(units)
+
+    watch._services = services
+    assert watch.alarms() == ("1 OOM kill in api.slice", "a.service failed")
 
 
 def test_a_service_that_failed_stays_an_alarm_in_the_next_step(host):

@@ -1,7 +1,10 @@
 """Two snapshots to the numbers of a window."""
 
+import errno
+
 import pytest
 
+from cgroup_preflight.core.records import replace
 from cgroup_preflight.metrics.samples import Sample, Snapshot
 from cgroup_preflight.rollout.windows import Services, Watched, kills, neighbours_of, troubles, window_of
 
@@ -69,7 +72,27 @@ def test_what_is_taken_back_at_once():
     # A kill in a neighbour is not ours, and one in another cgroup of the same name is unknown.
     assert found({"db": {"kills": 1}}).at_once == ()
     assert found({"api": {"kills": 1}}, {"api": 2}).at_once == ()
-    assert kills("/a.slice", {"oom_kill": 2}, {"oom_kill": 2}) == ()
+    assert kills("/a.slice", 2, 2) == kills("/a.slice", 2, 1) == ()
+    assert kills("/a.slice", 2, 4) == ("2 OOM kills in a.slice",)
+
+
+@pytest.mark.parametrize("name", ["memory.events", "cpu.stat", "cpu.pressure", "memory.pressure"])
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_file_that_exists_and_cannot_be_read_voids_the_window(name, which):
+    def pair(change):
+        both = [snapshot(seconds, api={"kills": 3}) for seconds in (0, 10)]
+        sample = both[which].samples["/api.slice"]
+        both[which] = replace(both[which], samples={"/api.slice": change(sample)})
+        return window_of(both[0], both[1], WATCHED, stalled_max=0.1)
+
+    rest = {key: text for key, text in files(kills=3).items() if key != name}
+    unread = pair(lambda sample: replace(sample, files=rest, errors={name: errno.EIO}))
+    assert name in unread.void
+    assert unread.at_once == ()
+    assert name in pair(lambda sample: replace(sample, files={**sample.files, name: b"odd"})).void
+    # Without the controller, or without PSI.
+    assert pair(lambda sample: replace(sample, files=rest)).void == ""
+    assert pair(lambda sample: replace(sample, files=rest, errors={name: errno.EOPNOTSUPP})).void == ""
 
 
 def state(active="active", restarts="0"):
