@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import stat
 from collections.abc import Sequence
 
@@ -16,9 +17,10 @@ if TYPE_CHECKING:
 
 #: Files of the kernel's own file systems are opened at once. Anywhere else a FIFO could be in the way, and would block.
 _KERNEL = ("/proc/", "/sys/")
-#: A cgroup's file is one record, or has records of some bytes each, of which a read(2) returns as many as fit into a page
+#: These files are one record, or have records of some bytes each, of which a read(2) returns as many as fit into a page
 #: (fs/seq_file.c). So what is much shorter than a page is all.
-_CGROUPS, _RECORDS = "/sys/fs/cgroup/", 2048
+_SMALL = re.compile(r"/sys/fs/cgroup/|/proc/[0-9]+/(?:stat|status|comm|cgroup)\Z")
+_RECORDS = 2048
 _NAMES_MAX = 100_000
 _WHY = {
     p.NO_SUCH_FILE: (Why.ABSENT, errno.ENOENT),
@@ -54,7 +56,7 @@ def read(path: str, most: int, start: int = 0) -> Job[Reading[bytes]]:
         if reply.kind == p.STATUS:
             break
         data += _piece(reply, wanted)
-        if len(data) < _RECORDS and path.startswith(_CGROUPS):
+        if len(data) < _RECORDS and _SMALL.match(path):
             break
     yield [_close(handle)]
     if reply.kind == p.STATUS and p.status_of(reply)[0] != p.END:

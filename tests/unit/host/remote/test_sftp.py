@@ -296,10 +296,13 @@ def test_files_are_written_whole(tmp_path):
         ("/sys/fs/cgroup/a.slice/memory.max", (5,), 1),
         ("/sys/fs/cgroup/a.slice/cgroup.procs", (4090, 100), 3),
         ("/proc/self/mountinfo", (100, 100), 3),
+        ("/proc/12/stat", (300,), 1),
+        ("/proc/12/statm", (20,), 2),
+        ("/proc/12/cmdline", (20,), 2),
         ("/sys/fs/cgroup/a.slice/cgroup.procs", (), 1),
     ],
 )
-def test_a_short_file_of_a_cgroup_is_whole_with_its_first_part(path, sizes, reads):
+def test_a_short_file_of_a_cgroup_or_process_is_whole_with_its_first_part(path, sizes, reads):
     job, pieces = jobs.read(path, MOST), [bytes(size) for size in sizes]
     next(job)
     requests, seen = job.send([Reply(kind=102, body=text(b"h"))]), 0
