@@ -1,7 +1,7 @@
 """The scenarios of the kernel's own memory selftests on a real kernel, next to what this tool says about the same settings.
 
-Source of the scenarios: tools/testing/selftests/cgroup/test_memcontrol.c. Their bars are 3 to 10 percent of twice the sizes
-used here, where 15 percent leaves room for the memory of the shells.
+Source of the scenarios, their sizes and their bars (3 and 10 percent of the sum of both numbers, values_close()):
+tools/testing/selftests/cgroup/test_memcontrol.c.
 """
 
 import json

@@ -10,6 +10,7 @@ from cgroup_preflight.core.reading import Known, Missing, Reading, Why
 from cgroup_preflight.core.records import TYPE_CHECKING
 from cgroup_preflight.host.door import Status
 from cgroup_preflight.host.remote import sftp_packets as p
+from cgroup_preflight.host.remote.questions import NAMES_MAX
 from cgroup_preflight.host.remote.sftp import Job, Request, request
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ _KERNEL = ("/proc/", "/sys/")
 #: (fs/seq_file.c). So what is much shorter than a page is all.
 _SMALL = re.compile(r"/sys/fs/cgroup/|/proc/[0-9]+/(?:stat|status|comm|cgroup)\Z")
 _RECORDS = 2048
-_NAMES_MAX = 100_000
 _WHY = {
     p.NO_SUCH_FILE: (Why.ABSENT, errno.ENOENT),
     p.PERMISSION_DENIED: (Why.DENIED, errno.EACCES),
@@ -94,7 +94,7 @@ def names(path: str, *, folders: bool) -> Job[Reading[tuple[str, ...]]]:
     if reply.kind == p.STATUS:
         return _refused(path, reply)
     handle, found = p.string_of(reply, p.HANDLE), list[str]()
-    while len(found) < _NAMES_MAX:
+    while len(found) < NAMES_MAX:
         (reply,) = yield [request(p.READDIR, handle)]
         if reply.kind == p.STATUS:
             break
@@ -104,7 +104,7 @@ def names(path: str, *, folders: bool) -> Job[Reading[tuple[str, ...]]]:
         found += (_name(name) for name, item in listed if not folders or stat.S_ISDIR(item.mode or 0))
     yield [_close(handle)]
     if reply.kind != p.STATUS:
-        return Missing(source=path, why=Why.MALFORMED, detail=f"more than {_NAMES_MAX} names")
+        return Missing(source=path, why=Why.MALFORMED, detail=f"more than {NAMES_MAX} names")
     if p.status_of(reply)[0] != p.END:
         return _refused(path, reply)
     return Known(value=tuple(sorted(name for name in found if name not in (".", ".."))), source=path)
