@@ -75,6 +75,7 @@ class Outside:
     def begin(self, programs: Mapping[str, str]) -> None:
         """Before anything of the services runs; `programs` by unit."""
         self._before = set(self._observer.pids())
+        self._observer.prefetch_processes((pid, ("comm",)) for pid in self._before)
         self._managers = {1, *(pid for pid in self._before if self._observer.comm(pid) == "systemd")}
         self._shared_mounts = set(map(self._observer.mounts, ["self", *map(str, self._managers)]))
         files = ((self._door.files.identity(path), unit) for unit, path in programs.items())

@@ -30,9 +30,13 @@ _SMALL = Remedy(
 def unlimited(files: "MachineFs", pids: Iterable[int]) -> Unlimited:
     """What some processes have of it: the first such thread, and the huge pages of the process that has most."""
     thread, huge = "", 0
-    for pid in sorted(pids):
+    pids = sorted(pids)
+    files.prefetch([f"/proc/{pid}/status" for pid in pids], names=[f"/proc/{pid}/task" for pid in pids])
+    for pid in pids:
         huge = max(huge, value_or(parsed(_text(files, f"/proc/{pid}/status"), parse_huge_pages), 0))
-        for task in value_or(files.names(f"/proc/{pid}/task"), ()) if not thread else ():
+        tasks = value_or(files.names(f"/proc/{pid}/task"), ()) if not thread else ()
+        files.prefetch(f"/proc/{pid}/task/{task}/stat" for task in tasks)
+        for task in tasks:
             policy = value_or(parsed(_text(files, f"/proc/{pid}/task/{task}/stat"), parse_policy), 0)
             thread = thread or (
                 f"thread {task} of process {pid} has {_POLICIES[policy]}" if policy in _POLICIES else ""

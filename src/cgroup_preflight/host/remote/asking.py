@@ -7,8 +7,9 @@ from typing import TypeVar
 
 from cgroup_preflight.core.reading import Known, Missing, Reading, Why
 from cgroup_preflight.core.report import Remedy
+from cgroup_preflight.host.remote.grouped import outputs_of, scripts_of
 from cgroup_preflight.host.remote.line import Budget, Line, LineError
-from cgroup_preflight.host.remote.questions import Question, job_of, reading_of, script_of, source_of
+from cgroup_preflight.host.remote.questions import Question, job_of, reading_of, source_of
 from cgroup_preflight.host.remote.sftp import INTERRUPTED, Job, Sftp
 from cgroup_preflight.host.remote.shell import Output, Script, Shell
 
@@ -140,7 +141,7 @@ class Asker:
         found: dict[int, Reading[object]] = {}
         before = self.round_trips
         shell = self._usable_shell() if rest else None
-        posted = shell.post([script_of(questions[place]) for place in rest]) if shell else None
+        posted = shell.post(scripts_of([questions[place] for place in rest])) if shell else None
         sftp = self._usable_sftp() if jobs else None
         if sftp is not None:
             try:
@@ -150,7 +151,7 @@ class Asker:
             else:
                 found |= zip(jobs, map(self._weighed, answers), strict=True)
         if shell and posted:
-            outputs = shell.collect(posted)
+            outputs = outputs_of([questions[place] for place in rest], shell.collect(posted))
             self.round_trips = max(self.round_trips, before + 1)
             found |= zip(rest, self._read([questions[place] for place in rest], outputs), strict=True)
         missed = [place for place in range(len(questions)) if place not in found]
@@ -163,7 +164,7 @@ class Asker:
             return []
         shell = self._usable_shell()
         self.round_trips += 1
-        outputs = shell.run([script_of(one) for one in questions])
+        outputs = outputs_of(questions, shell.run(scripts_of(questions)))
         return self._read(questions, outputs)
 
     def _read(self, questions: Sequence[Question], outputs: Sequence[Output]) -> list[Reading[object]]:

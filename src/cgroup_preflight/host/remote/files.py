@@ -2,6 +2,7 @@
 
 import errno
 import os
+import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -28,6 +29,9 @@ _PAGE = 1 << 16
 _PIECE = scripts.PIECE
 #: Files that stay open there at most: a server may have 1024 descriptors.
 _HELD_MAX = 800
+_TAILS_MAX = 100
+#: Below these, a path is another file later.
+_MOVING = ("/proc/", "/sys/", "/dev/")
 _WRITE_SECONDS = 60.0
 _ABSENT = os.strerror(errno.ENOENT).lower()
 
@@ -43,6 +47,8 @@ class RemoteFiles(AskedReadings):
         self._held: dict[int, bytes | None] = {}
         self._sessions: dict[int, int] = {}
         self._numbers: dict[str, int] = {}
+        #: The numbers of files that grow, by path; 0 for one that was read once.
+        self._tails: dict[str, int] = {}
         self._again: dict[int, Reading[bytes]] = {}
         self._last = 0
 
@@ -109,8 +115,40 @@ class RemoteFiles(AskedReadings):
         known = cast("Reading[bytes] | None", self._known.pop(Question(kind=Kind.DATA, path=path), None))
         if known is not None:
             return parsed(known, lambda data: data[offset : offset + most])
+        if (found := self._grown(path, offset, most)) is not None:
+            return found
         question = Question(kind=Kind.TAIL, path=path, start=offset, most=most)
         return cast("Reading[bytes]", self._asker.ask([question])[0])
+
+    def _grown(self, path: str, offset: int, most: int) -> Reading[bytes] | None:
+        """As `tail`, of a file that stays open from the second call on; None where it does not."""
+        if path.startswith(_MOVING) or (path not in self._tails and len(self._tails) >= _TAILS_MAX):
+            return None
+        if (number := self._tails.get(path)) is None:
+            # From a file that is asked once, an open one would gain nothing.
+            self._tails[path] = 0
+            return None
+        if not number and (number := self._open_tail(path)) is None:
+            return None
+        if not self._held[number] or self._sessions[number] != self._asker.session:
+            return None
+        job = jobs.part(self._held[number] or b"", path, offset, most)
+        try:
+            return self._asker.job(job, lambda: _lost(path))
+        except HostError as error:
+            return Missing(source=path, why=Why.FAILED, detail=error.message)
+
+    def _open_tail(self, path: str) -> int | None:
+        found = self._asker.ask([Question(kind=Kind.STATUS, path=path)])[0]
+        if isinstance(found, Missing) or not stat.S_ISREG(cast("Status", found.value).mode):
+            return None
+        ((_, handle),) = self._opened([path])
+        if isinstance(handle, Missing):
+            return None
+        self._tails[path] = number = self._kept(path, handle.value)
+        # It is no file whose whole content is read again.
+        self._numbers.pop(path, None)
+        return number
 
     def hold(self, path: str, device: str) -> Reading[int]:
         """As `MachineFs.hold`; without an SFTP server, the file is opened again each time."""
@@ -233,7 +271,7 @@ class RemoteFiles(AskedReadings):
         """As `Files.write_all`, in one round trip."""
         outputs = self._asker.scripts(tuple(scripts.write_all(folder, contents, os.urandom(8).hex())))
         # The time of a folder that belongs to somebody else stays.
-        _require(folder, _first_failure(outputs[:-1]))
+        _require(folder, _failure(outputs[0]))
 
     def sync(self) -> None:
         """As `Files.sync`."""

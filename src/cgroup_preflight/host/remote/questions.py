@@ -47,6 +47,8 @@ class Kind(enum.StrEnum):
     COMMAND = "command"
 
 
+#: What stat(1) prints for NUMBERS.
+NUMBERS_FORMAT = "%d %i %f %t %T"
 #: Those that find(1) answers.
 _LISTS = (Kind.NAMES, Kind.FOLDERS, Kind.TREE)
 
@@ -84,7 +86,7 @@ def script_of(question: Question) -> Script:
         case Kind.STATUS:
             text = f"stat -L -c '%s %f %u %g %Y' -- {path}"
         case Kind.NUMBERS:
-            text = f"stat -L -c '%d %i %f %t %T' -- {path}"
+            text = f"stat -L -c '{NUMBERS_FORMAT}' -- {path}"
         case Kind.NAMES | Kind.FOLDERS:
             # The names of all processes are asked often: without a program, and not a hundred at a time as over SFTP.
             if question.path == _PROC:

@@ -17,20 +17,28 @@ _CLEANER = 'trap "" HUP; while [ -d "$0" ] && kill -0 "$1"; do sleep 2; done; rm
 
 
 def write_all(folder: str, contents: Mapping[str, bytes], word: str) -> Iterator[Script]:
-    """Writes files below a folder, each under a name with `word` first; the folder has a new time then."""
+    """Writes files below a folder, each under a name with `word` first; the folder has a new time then.
+
+    With as few programs as that takes. A new name in a folder gives it a new time.
+    """
     below = sorted({posixpath.dirname(posixpath.join(folder, name)) for name in contents} | {folder})
-    yield Script(text=f"mkdir -p -- {quoted(below)}", seconds=_SECONDS)
-    for name, data in contents.items():
-        path = posixpath.join(folder, name)
-        there = quoted((f"{posixpath.dirname(path)}/.cgroup-preflight-{word}",))
-        pieces = [data[at : at + PIECE] for at in range(0, len(data), PIECE)] or [b""]
-        first, *more = (f"printf {quoted((octal(piece),))}" for piece in pieces)
-        steps = (
-            f"(umask 022; set -C; {first} > {there})", *(f"{piece} >> {there}" for piece in more),
-            f"mv -f -T -- {there} {quoted((path,))}",
-        )  # fmt: skip
-        yield Script(text=f"{{ {' && '.join(steps)}; }} || {{ rm -f -- {there}; false; }}", seconds=_SECONDS)
-    yield Script(text=f"touch -c -- {quoted((folder,))}", seconds=_SECONDS)
+    exist = " && ".join(f"[ -d {quoted((path,))} ]" for path in below)
+    steps = (f"{{ {exist} || mkdir -p -- {quoted(below)}; }}",
+             *(_written(posixpath.join(folder, name), data, word) for name, data in contents.items()))  # fmt: skip
+    yield Script(text=" &&\n".join(steps), seconds=_SECONDS)
+    if all("/" in name for name in contents):
+        yield Script(text=f"touch -c -- {quoted((folder,))}", seconds=_SECONDS)
+
+
+def _written(path: str, data: bytes, word: str) -> str:
+    there = quoted((f"{posixpath.dirname(path)}/.cgroup-preflight-{word}",))
+    pieces = [data[at : at + PIECE] for at in range(0, len(data), PIECE)] or [b""]
+    first, *more = (f"printf {quoted((octal(piece),))}" for piece in pieces)
+    steps = (
+        f"(umask 022; set -C; {first} > {there})", *(f"{piece} >> {there}" for piece in more),
+        f"mv -f -T -- {there} {quoted((path,))}",
+    )  # fmt: skip
+    return f"{{ {{ {' && '.join(steps)}; }} || {{ rm -f -- {there}; false; }}; }}"
 
 
 def private_folder(prefix: str) -> Script:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import stat
 from collections.abc import Sequence
 
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
 
 #: Files of the kernel's own file systems are opened at once. Anywhere else a FIFO could be in the way, and would block.
 _KERNEL = ("/proc/", "/sys/")
+#: These files are one record, or have records of some bytes each, of which a read(2) returns as many as fit into a page
+#: (fs/seq_file.c). So what is much shorter than a page is all.
+_SMALL = re.compile(r"/sys/fs/cgroup/|/proc/[0-9]+/(?:stat|status|comm|cgroup)\Z")
+_RECORDS = 2048
 _WHY = {
     p.NO_SUCH_FILE: (Why.ABSENT, errno.ENOENT),
     p.PERMISSION_DENIED: (Why.DENIED, errno.EACCES),
@@ -51,6 +56,8 @@ def read(path: str, most: int, start: int = 0) -> Job[Reading[bytes]]:
         if reply.kind == p.STATUS:
             break
         data += _piece(reply, wanted)
+        if len(data) < _RECORDS and _SMALL.match(path):
+            break
     yield [_close(handle)]
     if reply.kind == p.STATUS and p.status_of(reply)[0] != p.END:
         return _refused(path, reply)
@@ -129,6 +136,22 @@ def again(handle: bytes, path: str, most: int) -> Job[Reading[bytes]]:
     if reply.kind != p.STATUS:
         return Known(value=_piece(reply, most), source=path)
     return Known(value=b"", source=path) if p.status_of(reply)[0] == p.END else _refused(path, reply)
+
+
+def part(handle: bytes, path: str, start: int, most: int) -> Job[Reading[bytes]]:
+    """At most `most` bytes of an open regular file, from `start` on; a short answer is its end."""
+    data = bytearray()
+    while len(data) < most:
+        wanted = min(p.READ_MAX, most - len(data))
+        (reply,) = yield [request(p.READ, handle, p.offset(start + len(data)), wanted)]
+        if reply.kind == p.STATUS:
+            if p.status_of(reply)[0] != p.END:
+                return _refused(path, reply)
+            break
+        data += (piece := _piece(reply, wanted))
+        if len(piece) < wanted:
+            break
+    return Known(value=bytes(data), source=path)
 
 
 def closed(handle: bytes) -> Job[None]:

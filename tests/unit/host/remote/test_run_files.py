@@ -15,9 +15,12 @@ from cgroup_preflight.core.reading import Known, Missing, Why
 from cgroup_preflight.engines.listeners import Listeners
 from cgroup_preflight.host.cgroup import Observer
 from cgroup_preflight.host.local import LocalFiles, LocalProcesses
+from cgroup_preflight.host.remote.machine import door_of
+from cgroup_preflight.host.remote.sftp import INTERRUPTED
 from cgroup_preflight.smoke.outside import Outside
 from cgroup_preflight.smoke.watch import Watch
-from tests.unit.host.remote.test_machine import door, machine  # noqa: F401 - fixtures
+from tests.unit.host.remote.ends import LocalLines
+from tests.unit.host.remote.test_machine import NoNetwork, door, machine  # noqa: F401 - fixtures
 
 pytestmark = [pytest.mark.starts_processes, pytest.mark.timeout(120)]
 PREFIX = "cgpftest00-"
@@ -142,6 +145,42 @@ def test_what_was_fetched_before_answers_for_the_end_of_a_file_too(machine, tmp_
     (tmp_path / "out").write_text("abcdef")
     assert door.files.tail(path, 3, 4).value == b"def"
     assert door.files.tail(f"{tmp_path}/none", 0, 4).why is Why.ABSENT
+
+
+def test_a_file_that_grows_stays_open(machine, tmp_path):  # noqa: F811
+    door, asker = machine  # noqa: F811
+    path, text = f"{tmp_path}/out", b""
+    costs = []
+    for number in range(5):
+        before = asker.round_trips
+        assert door.files.tail(path, len(text), 1 << 16).value == b"" if text else True
+        costs.append(asker.round_trips - before)
+        more = f"{number}\n".encode() * 1000
+        with open(path, "ab") as file:
+            file.write(more)
+        assert door.files.tail(path, len(text), 1 << 16) == Known(value=more, source=path)
+        assert door.files.tail(path, len(text) + 2, 3) == Known(value=more[2:5], source=path)
+        text += more
+    assert costs[-1] <= 1
+    (tmp_path / "fifo").unlink(missing_ok=True)
+    os.mkfifo(tmp_path / "fifo")
+    for _ in range(3):
+        assert door.files.tail(f"{tmp_path}/fifo", 0, 4).why is Why.MALFORMED
+        assert door.files.tail(f"{tmp_path}/none", 0, 4).why is Why.ABSENT
+        assert door.files.tail("/proc/self/comm", 0, 2).value
+
+
+def test_after_a_new_session_a_file_that_grows_is_opened_again(tmp_path):
+    door, asker = door_of(LocalLines(), NoNetwork())  # noqa: F811
+    (tmp_path / "out").write_text("0123456789")
+    for _ in range(3):
+        assert door.files.tail(f"{tmp_path}/out", 3, 4).value == b"3456"
+    asker._sftp._line.fail(INTERRUPTED)
+    (tmp_path / "other").write_text("another text")
+    assert door.files.status(f"{tmp_path}/other").value.size == 12
+    assert door.files.tail(f"{tmp_path}/out", 3, 4).value == b"3456"
+    asker.close()
+    assert isinstance(door.files.tail(f"{tmp_path}/out", 3, 4), Missing)
 
 
 class Nothing:

@@ -14,7 +14,7 @@ from cgroup_preflight.core.reading import Known, Missing, Why
 from cgroup_preflight.host.remote import sftp_jobs as jobs
 from cgroup_preflight.host.remote.line import Line, LineError
 from cgroup_preflight.host.remote.sftp import INTERRUPTED, Sftp
-from cgroup_preflight.host.remote.sftp_packets import PACKET_MAX
+from cgroup_preflight.host.remote.sftp_packets import PACKET_MAX, Reply
 from tests.unit.host.remote.ends import (
     SFTP_SERVER,
     answer,
@@ -288,3 +288,29 @@ def test_files_are_written_whole(tmp_path):
     assert sftp.run([jobs.make_folder(f"{tmp_path}/d", 0o700), jobs.make_folder(f"{tmp_path}/d", 0o700)]) == ["", ""]
     assert sftp.run([jobs.make_folder(path, 0o700)]) != [""]
     line.close()
+
+
+@pytest.mark.parametrize(
+    ("path", "sizes", "reads"),
+    [
+        ("/sys/fs/cgroup/a.slice/memory.max", (5,), 1),
+        ("/sys/fs/cgroup/a.slice/cgroup.procs", (4090, 100), 3),
+        ("/proc/self/mountinfo", (100, 100), 3),
+        ("/proc/12/stat", (300,), 1),
+        ("/proc/12/statm", (20,), 2),
+        ("/proc/12/cmdline", (20,), 2),
+        ("/sys/fs/cgroup/a.slice/cgroup.procs", (), 1),
+    ],
+)
+def test_a_short_file_of_a_cgroup_or_process_is_whole_with_its_first_part(path, sizes, reads):
+    job, pieces = jobs.read(path, MOST), [bytes(size) for size in sizes]
+    next(job)
+    requests, seen = job.send([Reply(kind=102, body=text(b"h"))]), 0
+    while requests[0].answered:
+        seen += 1
+        requests = job.send(
+            [Reply(kind=103, body=text(pieces.pop(0))) if pieces else Reply(kind=101, body=status(0, 1)[9:])]
+        )
+    with pytest.raises(StopIteration) as end:
+        job.send([])
+    assert (end.value.value, seen) == (Known(value=bytes(sum(sizes)), source=path), reads)
