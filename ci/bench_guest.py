@@ -11,18 +11,20 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from cgroup_preflight.config import FILE_NAME as CONFIG
 from cgroup_preflight.guest import image, tools, uml_kernel
 from cgroup_preflight.guest.machine import PROGRAMS
+from cgroup_preflight.guest.qemu import accelerator
 from cgroup_preflight.guest.recipe import recipe_for
 from cgroup_preflight.guest.session import Guest
 from cgroup_preflight.guest.spec import BootMode, GuestEngine, GuestSpec
 
 EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "shop"
 ROUNDS = 3
-#: The most plain boots that a whole run on the example may take, by machine.
+#: The most plain boots of user-mode-linux that a whole run on the example may take, by machine.
 TARGETS = {"uml": 1.3, "qemu": 2.5}
 #: What makes a full boot a plain one: the distribution's own units and generators, without any of our masks in /etc. What
 #: generators write is named, too: it has `systemd.wants=` in it, by which the agent is started.
@@ -36,26 +38,30 @@ PLAIN = (
 )
 
 
-def boots() -> float:
-    """Time quick, full and plain boots in turn and print ratios; returns the median of the plain boots in seconds."""
-    root = image.ensure(recipe_for("debian-12"), image.cache_folder(os.environ), print)
-    specs = {
-        "quick": GuestSpec(mode=BootMode.QUICK),
-        "full": GuestSpec(mode=BootMode.FULL),
-        "plain": GuestSpec(mode=BootMode.FULL, kernel_args=PLAIN),
-    }
+def boots(machine: str = "uml") -> float:
+    """Time quick, full and plain boots of a machine in turn and print ratios; returns the median of the plain ones in seconds."""
+    engine, folder = GuestEngine(machine), image.cache_folder(os.environ)
+    emulated = engine is GuestEngine.QEMU
+    root = image.ensure(recipe_for("debian-12", with_kernel=emulated), folder, print)
+    whole = GuestSpec(
+        engine=engine, mode=BootMode.FULL, boot_timeout=300.0, accelerator=accelerator(folder) if emulated else "tcg"
+    )
+    specs = {"quick": replace(whole, mode=BootMode.QUICK), "full": whole, "plain": replace(whole, kernel_args=PLAIN)}
     seconds: dict[str, list[float]] = {name: [] for name in specs}
+    kernel = ""
     for _ in range(ROUNDS):
         for name, spec in specs.items():
             with Guest(spec, root) as guest:
                 seconds[name].append(guest.boot_seconds)
+                kernel = kernel or guest.run(["uname", "-r"]).text.strip()
+    plain = statistics.median(seconds["plain"])
     for name in ("quick", "full"):
-        ratios = [one / plain for one, plain in zip(seconds[name], seconds["plain"], strict=True)]
+        ratios = [one / other for one, other in zip(seconds[name], seconds["plain"], strict=True)]
         print(
-            f"{name:<6} boot {statistics.median(seconds[name]):5.1f} s   plain {statistics.median(seconds['plain']):5.1f} s"
+            f"{machine} {kernel}: {name:<6} boot {statistics.median(seconds[name]):5.1f} s   plain {plain:5.1f} s"
             f"   ratio {statistics.median(ratios):.2f} ({min(ratios):.2f} .. {max(ratios):.2f})"
         )
-    return statistics.median(seconds["plain"])
+    return plain
 
 
 def kernels() -> None:
@@ -83,7 +89,7 @@ def kernels() -> None:
 def run(machine: str, plain: float, environment: Mapping[str, str] | None = None) -> float:
     """Print for `run --engine guest` on the example: seconds in total and of each step, CPU seconds, resident set.
 
-    `plain` is the time of a plain boot in seconds; returns the total as a multiple of it.
+    `plain` is the time of a plain boot of user-mode-linux in seconds; returns the total as a multiple of it.
     """
     with tempfile.TemporaryDirectory() as folder:
         report, copy = Path(folder) / "report.json", Path(folder) / "shop"
@@ -101,7 +107,7 @@ def run(machine: str, plain: float, environment: Mapping[str, str] | None = None
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     parts = {key.removesuffix("_seconds"): value for key, value in steps[0].items() if key.endswith("_seconds")}
     print(
-        f"run {machine} {found['verdict']} on {steps[0]['kernel']}: {taken:.1f} s, {taken / plain:.2f} plain boots, CPU {cpu:.1f} s, "
+        f"run {machine} {found['verdict']} on {steps[0]['kernel']}: {taken:.1f} s, {taken / plain:.2f} plain boots of user-mode-linux, CPU {cpu:.1f} s, "
         f"resident {peak} MiB; "
         + ", ".join(f"{name} {value:.1f} s" for name, value in parts.items())
         + f", command itself {taken - sum(parts.values()):.1f} s"
@@ -145,9 +151,14 @@ def main() -> None:
     machines = ["uml", *(["qemu"] if tools.is_installed(PROGRAMS[GuestEngine.QEMU]) else [])]
     for machine in machines:
         subprocess.run([sys.executable, "-m", "cgroup_preflight", "guest", "build", "--machine", machine], check=True)
-    plain = boots()
+    plain = {machine: boots(machine) for machine in machines}
     kernels()
-    results = {machine: statistics.median(run(machine, plain) for _ in range(ROUNDS)) for machine in machines}
+    results = {machine: statistics.median(run(machine, plain["uml"]) for _ in range(ROUNDS)) for machine in machines}
     for machine, ratio in results.items():
         met = "met" if ratio <= TARGETS[machine] else "NOT met"
-        print(f"{machine}: {ratio:.2f} plain boots, at most {TARGETS[machine]}: {met}")
+        # The target compares with the quickest machine of all; a boot of its own takes QEMU many times that.
+        own = ratio * plain["uml"] / plain[machine]
+        print(
+            f"{machine}: {ratio:.2f} plain boots of user-mode-linux ({plain['uml']:.1f} s), at most {TARGETS[machine]}: {met};"
+            f" {own:.2f} of its own ({plain[machine]:.1f} s)"
+        )

@@ -129,8 +129,8 @@ def from_run(work):
         shown = properties(manager, labels, work["properties"])
         times.append(time.monotonic())
     # Some of these have a thousandth of a CPU, also for their end.
-    wait_until(door.clock, lambda: not any(map(os.path.lexists, run.left)), 60.0)
-    left = [path for path in run.left if os.path.lexists(path)]
+    wait_until(door.clock, lambda: not any(map(os.path.lexists, run.rest.left)), 60.0)
+    left = [path for path in run.rest.left if os.path.lexists(path)]
     times.append(time.monotonic())
     steps = zip(("slices", "start", "wait", "read", "end"), itertools.pairwise(times), strict=True)
     return {"seen": seen, "shown": shown, "refused": {labels[unit]: words for unit, words in refused.items()},

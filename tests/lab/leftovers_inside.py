@@ -21,7 +21,7 @@ FILES = ("/run/cgpf*", "/run/user/*/cgpf*", *(f"{folder}/{name}" for folder in _
 #: The sockets of ssh are the caller's, and shared with his next command.
 KEPT = "/tmp/cgpf-ssh-"
 _INPUTS = ("/run/preflight/in/fixtures/", "/run/preflight/in/shop/dist/", "/var/tmp/lab/")
-WORDS = (*_INPUTS, "smoke/payload.py", "_SYSTEMD_INVOCATION_ID=")
+WORDS = (*_INPUTS, "/payload.sh", "_SYSTEMD_INVOCATION_ID=")
 SECONDS = 20.0
 
 

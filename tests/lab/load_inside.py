@@ -55,8 +55,8 @@ class Free(Changed):
     """Payloads with one process each, on any CPU."""
 
     def ask(self, item, line):
-        _, _, seconds, folder = line.split(" ", 3)
-        super().ask(item, f"cpu 1 {seconds} {folder}")
+        cpus = sorted(os.sched_getaffinity(0))
+        super().ask(item, f"load {cpus[0]}-{cpus[-1]}" if line.startswith("load ") else line)
 
 
 def on_all(load, plan, cpus):
@@ -103,7 +103,10 @@ def main(path, places="few", change=""):
         run_scope.run_scope(engine, door, plan, name, facts.mount_point) as run,
     ):
         place = LoadPlace(
-            payloads=(Free if places == "free" else Changed)(engine, run.cgroups, folder, None, change=change), engine=engine,
+            payloads=(Free if places == "free" else Changed)(
+                engine, door.files, run.cgroups, folder, None, change=change
+            ),
+            engine=engine,
             observer=Observer(door.files, facts.mount_point), door=door, slices=run.cgroups,
         )  # fmt: skip
         (found,) = LoadProbe(load, place).run()

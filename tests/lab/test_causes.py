@@ -129,7 +129,7 @@ _SERVICES = {
     "early": service("never.sh", ready="tcp://127.0.0.1:9208", smoke=_SOON, MemoryMax="32M"),
     "kinds": service("kinds.py", ready="log:^up$", MemoryMax="128M"),
     # 1500 tasks need far more than 24 MiB.
-    "crowded": service("never.sh", MemoryMax="24M", TasksMax=1500),
+    "crowded": service("never.sh", MemoryMax="24M", TasksMax=3000),
     "sparse": service("never.sh", MemoryMax="24M", TasksMax=40),
 }
 

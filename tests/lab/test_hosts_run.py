@@ -2,9 +2,10 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -12,11 +13,12 @@ import pytest
 from cgroup_preflight.engines.guard import LOOK_SECONDS, SILENCE_SECONDS
 from cgroup_preflight.guest import image
 from cgroup_preflight.guest.recipe import recipe_for
-from cgroup_preflight.guest.session import Guest
+from cgroup_preflight.guest.session import Guest, input_path
 from cgroup_preflight.guest.spec import GuestSpec
-from tests.lab.configs import Call, Lab, Outcome, config, service
+from tests.lab.configs import ENVIRONMENT, Call, Lab, Outcome, config, service
 from tests.lab.conftest import KINDS
 from tests.lab.test_smoke_example import assert_passed
+from tests.lab.test_smoke_limits import meddling
 
 _PACKAGES = ("openssh-client", "openssh-server")
 #: By the names of hosts in the configuration of ssh: port and user. The second sshd has no SFTP; nobody listens at 2299.
@@ -79,15 +81,47 @@ def _of(outcome: Outcome, host: str) -> Outcome:
     return replace(outcome, report=report)
 
 
-def _bad(lab: Lab) -> str:
-    services = {
-        name: service(name, MemoryMax="64M", slice="api", smoke={"duration": "3s"}) for name in ("lifts", "stays")
-    }
-    return lab.write("far", config(services, {"api": {"MemoryMax": "128M"}}), {"lifts": _LIFTS, "stays": _STAYS})
+def _bad(
+    lab: Lab, services: Mapping[str, Any] = MappingProxyType({}), slices: Mapping[str, Any] = MappingProxyType({})
+) -> str:  # fmt: skip
+    own = {name: service(name, MemoryMax="64M", slice="api", smoke={"duration": "3s"}) for name in ("lifts", "stays")}
+    whole = config({**own, **services}, {"api": {"MemoryMax": "128M"}, **slices})
+    return lab.write("far", whole, {"lifts": _LIFTS, "stays": _STAYS})
 
 
-def test_the_example_passes_on_another_machine_and_nothing_is_left_there(lab: Lab, shop: Path) -> None:
-    outcome = lab.run("run", "--host", "far", "--inject=never", folder=shop)
+#: Hides each Python from all that starts later, also from units; the agent, and the tool as a fork of it, run on.
+_HIDE = """
+for f in $(readlink -f /usr/bin/python3*[0-9] | sort -u); do mountpoint -q $f || mount --bind /dev/null $f; done
+for host in far user; do if ssh $host 'python3 -c 1' 2>&1; then exit 1; fi; done
+"""
+_SHOW = "for f in $(readlink -f /usr/bin/python3*[0-9] | sort -u); do while mountpoint -q $f; do umount $f; done; done"
+
+
+class _Pythonless(Lab):
+    """Calls about hosts that have no Python."""
+
+    def spawn(self, *args: str, folder: str | Path, user: str | None = None) -> Call:
+        assert user is None
+        self.shell(_HIDE)
+        report = "/tmp/report-pythonless.json"
+        words = [*args, "--format=text", f"--format=json={report}"]
+        background = self.guest.spawn_tool(words, folders=[str(input_path("src"))], cwd=str(folder), env=ENVIRONMENT)
+        return Call(background=background, report=report)
+
+    def leftovers(self) -> list[str]:
+        self.shell(_SHOW)
+        return super().leftovers()
+
+
+@pytest.fixture
+def pythonless(lab: Lab) -> Iterator[Lab]:
+    yield _Pythonless(lab.guest)
+    lab.shell(_SHOW)
+
+
+def test_the_example_passes_on_a_machine_without_python_and_nothing_is_left_there(pythonless: Lab, shop: Path) -> None:
+    """All limits, also by exceeding them."""
+    outcome = pythonless.run("run", "--host", "far", "--inject=never", folder=shop)
     (own,) = outcome.findings("CGP129")
     assert (own["subject"], own["status"], own["evidence"]["host"]) == ("far", "pass", "far")
     assert "over ssh" in own["message"]
@@ -95,11 +129,22 @@ def test_the_example_passes_on_another_machine_and_nothing_is_left_there(lab: La
     assert_passed(_of(outcome, "far"), engine="systemd", below="")
 
 
-def test_a_limit_that_does_not_hold_there_fails_and_its_honest_twin_passes(lab: Lab) -> None:
-    outcome = lab.run("smoke", "--host", "far", folder=_bad(lab))
+def test_a_limit_that_does_not_hold_there_fails_and_its_honest_twin_passes(pythonless: Lab) -> None:
+    """One that a service lifts, and one that is lifted once its probe uses CPU time."""
+    loose = service("stays", CPUQuota="20%", slice="loose")
+    folder = _bad(pythonless, {"loose": loose}, {"loose": {}})
+    files, running = (
+        "/sys/fs/cgroup/cgpf*.slice/*/*-_probe-*.service/cpu.max",
+        "[ $(wc -l < ${f%/*}/cgroup.procs) -gt 1 ]",
+    )
+    lifts = f"for f in {files}; do grep -q '^20000 ' $f && {running} && echo 40000 100000 > $f; done"
+    with meddling(pythonless, lifts):
+        outcome = pythonless.run("smoke", "--host", "far", folder=folder)
     assert (outcome.verdict, outcome.exit_status) == ("fail", 1)
     assert outcome.finding("CGP501", "far: lifts")["status"] == "fail"
     assert outcome.finding("CGP501", "far: stays")["status"] == "pass"
+    assert outcome.finding("CGP511", "far: loose")["status"] == "fail"
+    assert outcome.finding("CGP511", "far: stays")["status"] == "pass"
 
 
 def test_a_host_that_is_not_reached_is_unverified_next_to_one_that_is_judged(lab: Lab) -> None:

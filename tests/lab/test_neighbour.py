@@ -33,7 +33,7 @@ def _next_to(outcome: Outcome, name: str) -> tuple[str, list[tuple[str, str]]]:
 @pytest.fixture(scope="module")
 def neighbours(boot) -> Outcome:
     """One run: a slice with room for both services, one in which the larger is that which grows, and one where it is not."""
-    slices = {"roomy": {"MemoryMax": "192M"}, "tight": {"MemoryMax": "64M"}, "small": {"MemoryMax": "54M"}}
+    slices = {"roomy": {"MemoryMax": "192M"}, "tight": {"MemoryMax": "64M"}, "small": {"MemoryMax": "48M"}}
     services = {
         **_pair("roomy", limit="48M", working="64M"),
         **_pair("tight", limit="50M", working="46M"),
@@ -51,7 +51,7 @@ def test_a_service_at_its_limit_leaves_its_neighbour_alone(neighbours: Outcome) 
 
 def test_a_slice_whose_limit_is_reached_first_is_named_with_the_process_that_is_killed(neighbours: Outcome) -> None:
     """Legal, and so a warning: its services may use more together than the slice has."""
-    for name, size, hit in (("tight", "64M", "the probe"), ("small", "54M", "small-works, which had 26M")):
+    for name, size, hit in (("tight", "64M", "the probe"), ("small", "48M", "small-works, which had 26M")):
         _, ((status, message),) = _next_to(neighbours, name)
         assert status == "warn", message
         assert f"the memory of {name}.slice ({size}) was used up before MemoryMax" in message

@@ -68,7 +68,7 @@ def test_an_address_that_somebody_else_answers_at_is_unverified(lab: Lab, fixtur
 _STAGES = {
     "held before the start": "ls /sys/fs/cgroup/cgpf*.slice/*/*-web.service/cgroup.procs",
     "running": "pgrep -x server",
-    "pushing against limits": "pgrep -f [s]moke/payload.py",
+    "pushing against limits": "pgrep -f [/]payload.sh",
 }
 
 

@@ -37,7 +37,9 @@ def check_hosts(
             contexts.append(context)
             own += (*run_checks(context), *common.plan_findings(context, config))
             own += judged_units(context.facts, units) if units is not None else ()
-        judged = own if config is None else policy.judged(own, policy.rules_of(config, started))
+        judged = (
+            own if config is None else policy.judged(own, policy.rules_of(config, started, machines=(outcome.host,)))
+        )
         found += hosts.findings_of(outcome, judged)
     project = config.project if config is not None else None
     return common.report(started, contexts[0] if len(asked) == len(contexts) == 1 else None, found, project=project)

@@ -14,13 +14,16 @@ from cgroup_preflight.metrics.moment import Moment
 from cgroup_preflight.metrics.series import series_of
 
 _PARTS_MAX = 60
+#: What all readings of one host take at most, besides the time that is measured: seconds, and bytes of answers.
+_SECONDS, _BYTES_MAX = 300.0, 8 << 30
 
 
 def diagnose_hosts(started: common.Started, args: argparse.Namespace) -> Report:
     """One report about all hosts of `--host`. Raises UsageError."""
 
     def measured(host: hosts.Remote) -> tuple[Finding, ...]:
-        moments = _moments(host, args.seconds, args.depth)
+        with host.asker.bounded(args.seconds + _SECONDS, _BYTES_MAX):
+            moments = _moments(host, args.seconds, args.depth)
         tops = tuple(path for word in args.units for path in find(word, moments[-1].snapshot.samples))
         try:
             series = series_of(moments)

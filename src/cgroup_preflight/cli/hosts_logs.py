@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 #: Lines that wait to be printed: a host that writes more waits itself.
 _WAITING_MAX = 1000
+#: A line with more characters than this waits while more lines than these do: a host must not fill this machine's memory.
+_LONG, _LONG_MAX, _PAUSE = 1 << 16, 8, 0.05
 _REMEDY = Remedy(title="log in there and run journalctl")
 
 
@@ -91,6 +93,9 @@ def _pass_on(
 
 def _put(lines: "queue.Queue[str | None]", text: str, ended: threading.Event) -> None:
     while not ended.is_set():
+        if len(text) > _LONG and lines.qsize() > _LONG_MAX:
+            ended.wait(_PAUSE)
+            continue
         try:
             lines.put(text, timeout=1.0)
         except queue.Full:

@@ -8,6 +8,7 @@ import argparse
 import os
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import cast
 
 from cgroup_preflight.checks.base import Context
@@ -35,6 +36,8 @@ from cgroup_preflight.host.remote.programs import RemoteClock, RemoteProcesses, 
 from cgroup_preflight.smoke.apart import Apart
 from cgroup_preflight.smoke.elsewhere import ABSOLUTE, Carried
 
+#: What the answers of a host may take in one run: the seconds after which a run of several hosts is ended, too, and bytes.
+_SECONDS, _BYTES_MAX = 4 * 3600.0, 64 << 30
 #: What ssh and Python need of the environment, besides what every command gets.
 _KEEP = (
     "USER",
@@ -117,9 +120,11 @@ def _tested_here(
 ) -> Tested:  # fmt: skip
     """One host, by this process. Raises ConfigError."""
     at, contexts = time.time(), list[Context]()
+    rules = replace(rules, machines=(host.name,))
     try:
         progress(f"checking {host.name}")
-        value = _on_host(host, args, config, rules, names, command, contexts, progress)
+        with host.asker.bounded(_SECONDS, _BYTES_MAX):
+            value = _on_host(host, args, config, rules, names, command, contexts, progress)
         outcome = hosts.Outcome(host=host.name, at=at, round_trips=host.asker.round_trips)
     except HostError as error:
         value, outcome = ([], ()), hosts.Outcome(host=host.name, at=at, error=error)
@@ -160,7 +165,7 @@ def _door(host: hosts.Remote, context: Context) -> Door:
         files=files, processes=RemoteProcesses(host.asker),
         programs=RemotePrograms(host.asker, host.lines.channel, environment), clock=RemoteClock(host.asker),
         network=FarNetwork(files, context.facts.mount_point, host.lines.connection),
-        manager=BridgedManager(host.lines.bridge if uid == 0 else None), host=host.name,
+        manager=BridgedManager(partial(host.asker.opened, host.lines.bridge) if uid == 0 else None), host=host.name,
     )  # fmt: skip
 
 

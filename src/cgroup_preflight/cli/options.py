@@ -120,10 +120,15 @@ def outputs(words: list[str], output: str, *, quiet: bool = False) -> tuple[Rend
     return tuple(found) if bare else (*found, Rendering(format="text", quiet=quiet))
 
 
-def deliver(report: Report, wanted: tuple[Rendering, ...], *, verbose: bool, note: str = "") -> None:
-    """Renders and writes; `note` is a paragraph at the end of a text. Raises UsageError for a file that cannot be written."""
+def deliver(
+    report: Report, wanted: tuple[Rendering, ...], *, verbose: bool, note: str = "", inside: bool = False
+) -> None:  # fmt: skip
+    """Renders and writes; `note` is a paragraph at the end of a text. Raises UsageError for a file that cannot be written.
+
+    `inside` a guest, only this tool reads the JSON.
+    """
     for item in wanted:
-        text = _render(report, item, verbose=verbose)
+        text = _render(report, item, verbose=verbose, inside=inside)
         if note and item.format == "text" and not item.quiet:
             from cgroup_preflight.report.escape import plain
             from cgroup_preflight.report.wrap import wrap
@@ -178,7 +183,11 @@ def _discard(stream: "TextIO") -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-def _render(report: Report, item: Rendering, *, verbose: bool) -> str:
+def _render(report: Report, item: Rendering, *, verbose: bool, inside: bool) -> str:
+    if inside and item.format == "json":
+        from cgroup_preflight.report import codec
+
+        return codec.render(report, indent=None)
     if item.format == "text":
         from cgroup_preflight.report import text
         from cgroup_preflight.report.wrap import wrap

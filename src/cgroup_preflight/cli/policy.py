@@ -11,12 +11,13 @@ from cgroup_preflight.core.report import Finding, Remedy, ServiceResult, Status
 
 if TYPE_CHECKING:
     from cgroup_preflight.cli.common import Started
-    from cgroup_preflight.config.model import Config
+    from cgroup_preflight.config.model import Config, Policy
     from cgroup_preflight.core.policy import Rules
     from cgroup_preflight.core.report import Report
 
 #: Largest baseline, bytes; the report of one run has about 100 kB.
 _BASELINE_MAX = 32 << 20
+_THRESHOLDS_SHOWN = 6
 _MAKE = Remedy(title="write a baseline with this version and this config",
                commands=(("cgroup-preflight", "run", "--format", "json=baseline.json"),))  # fmt: skip
 
@@ -27,11 +28,34 @@ def add_baseline(to: argparse.ArgumentParser) -> None:
                     help="the JSON report of an earlier call: what it found already does not fail this one")  # fmt: skip
 
 
-def rules_of(config: "Config", started: "Started", baseline: str = "") -> "Rules":
-    """The policy of this call. Raises UsageError for a baseline that is none, or is about something else."""
+def rules_of(config: "Config", started: "Started", baseline: str = "", machines: tuple[str, ...] = ()) -> "Rules":
+    """The policy of this call, which is about these guests or this host, if any. Raises UsageError for a baseline that is none, or is about something else."""
     today = time.strftime("%Y-%m-%d", time.gmtime(started.wall))
     before = _read_baseline(baseline, config.project).findings if baseline else ()
-    return replace(config.rules, today=today, baseline=before)
+    return replace(config.rules, today=today, baseline=before, machines=machines)
+
+
+def thresholds(config: "Config") -> tuple[Finding, ...]:
+    """One line about the thresholds that differ from the defaults; none where all are the same. It decides nothing."""
+    from cgroup_preflight.config.model import Policy
+    from cgroup_preflight.core import codes
+
+    usual = Policy()
+    found = [f"{name} {value}" for name, value in _different(config.policy, usual, usual)]
+    for service in config.services:
+        found += [f"{service.name}: {name} {value}" for name, value in _different(service.policy, config.policy, usual)]
+    if not found:
+        return ()
+    more = f"; and {len(found) - _THRESHOLDS_SHOWN} more" if len(found) > _THRESHOLDS_SHOWN else ""
+    said = f"thresholds that differ from the defaults: {'; '.join(found[:_THRESHOLDS_SHOWN])}{more}"
+    return (codes.THRESHOLDS.finding(Status.SKIP, "policy", said),)
+
+
+def _different(policy: "Policy", other: "Policy", usual: "Policy") -> Iterable[tuple[str, str]]:
+    for name in ("headroom_min", "throttled_max"):
+        value, default = getattr(policy, name), getattr(usual, name)
+        if value != getattr(other, name):
+            yield name, f"{100 * value:g}% (default {100 * default:g}%)"
 
 
 def fails(findings: Iterable[Finding], rules: "Rules") -> bool:

@@ -89,6 +89,7 @@ def main(words: list[str]) -> int:
     progress("checking the host")
     prepared = prepare(config, engine, args.target, names, cgroup=args.cgroup)
     config, plan, context = prepared.config, prepared.plan, prepared.context
+    rules = prepared.judging(rules)
     findings = [*run_checks(context), *common.plan_findings(context, config)]
     programs = {} if inject == "never" else _programs(config)
     findings, services, host = _tested(prepared, packed, findings, rules, progress, inside=args.inside)
@@ -105,9 +106,12 @@ def main(words: list[str]) -> int:
         findings += left_out(config, names)
     if not args.inside:
         # A guest's report is judged out here, by the config that its programs cannot change.
-        findings = list(policy.judged(findings, rules, services, whole=not packed and not names))
+        findings = [
+            *policy.judged(findings, rules, services, whole=not packed and not names),
+            *policy.thresholds(config),
+        ]
     report = common.report(started, context, findings, services, host=host, project=config.project)
-    options.deliver(report, wanted, verbose=args.verbose)
+    options.deliver(report, wanted, verbose=args.verbose, inside=args.inside)
     if args.timings:
         options.write_stderr(progress.table(services))
     return exit_status_of(report.verdict, allow_unverified=args.allow_unverified, exit_zero=args.exit_zero)
@@ -124,7 +128,8 @@ def _on_hosts(
     tested = test_hosts(args, config, rules, names, "run", progress)
     more = _artifacts(config, common.plan_of(config), programs, verdict_of(tested.findings), inject, progress)
     # What each host showed was judged before; what is about no host must be, too.
-    return deliver(started, args, config, tested, apply((*more, *left_out(config, names)), rules), progress)
+    more = (*apply((*more, *left_out(config, names)), rules), *policy.thresholds(config))
+    return deliver(started, args, config, tested, more, progress)
 
 
 def _tested(

@@ -73,6 +73,7 @@ def main(words: list[str]) -> int:
     progress("checking the host")
     prepared = prepare(config, engine, args.target, names, args.cgroup)
     config, plan, context = prepared.config, prepared.plan, prepared.context
+    rules = prepared.judging(rules)
     # The host's problems explain a limit that is not in force; `check` shows the checks that passed.
     known = (*run_checks(context), *common.plan_findings(context, config))
     findings = [item for item in known if item.status not in (Status.PASS, Status.SKIP)]
@@ -92,10 +93,10 @@ def main(words: list[str]) -> int:
         # Where no service was run, problems of the programs come before those of the host.
         findings = [*findings, *more] if services else [*more, *findings]
     if not args.inside:
-        findings = list(policy.judged(findings, rules, services))
+        findings = [*policy.judged(findings, rules, services), *policy.thresholds(config)]
     host = guests.host if guests else None
     report = common.report(started, context, findings, services, host=host, project=config.project)
-    options.deliver(report, wanted, verbose=args.verbose)
+    options.deliver(report, wanted, verbose=args.verbose, inside=args.inside)
     if args.timings:
         options.write_stderr(progress.table(services))
     return exit_status_of(report.verdict, allow_unverified=args.allow_unverified, exit_zero=args.exit_zero)
@@ -107,4 +108,5 @@ def _on_hosts(
 ) -> int:  # fmt: skip
     from cgroup_preflight.cli.hosts_run import deliver, test_hosts
 
-    return deliver(started, args, config, test_hosts(args, config, rules, names, "smoke", progress), (), progress)
+    return deliver(started, args, config, test_hosts(args, config, rules, names, "smoke", progress),
+                   policy.thresholds(config), progress)  # fmt: skip

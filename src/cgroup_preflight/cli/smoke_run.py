@@ -35,6 +35,10 @@ class Prepared:
     guests: guest_run.GuestChoice | None
     names: tuple[str, ...]
 
+    def judging(self, rules: "Rules") -> "Rules":
+        """The policy, about these guests."""
+        return replace(rules, machines=self.guests.distros) if self.guests is not None else rules
+
 
 def prepare(
     config: Config, engine: str, targets: Sequence[str], names: tuple[str, ...] = (), cgroup: str = ""

@@ -46,7 +46,7 @@ def main(words: list[str]) -> int:
         options.deliver(common.report(started, None, error.findings), wanted, verbose=args.verbose)
         return ExitStatus.PASS if args.exit_zero else error.exit_status
     found = plan_findings(build_plan(config), tiny=config.allow_tiny_limits)
-    findings = policy.judged(found, policy.rules_of(config, started))
+    findings = (*policy.judged(found, policy.rules_of(config, started)), *policy.thresholds(config))
     report = common.report(started, None, findings, project=config.project)
     options.deliver(report, wanted, verbose=args.verbose)
     return exit_status_of(report.verdict, allow_unverified=args.allow_unverified, exit_zero=args.exit_zero)

@@ -8,7 +8,8 @@ from cgroup_preflight.config.model import Policy
 from cgroup_preflight.config.properties import PERCENT
 from cgroup_preflight.core import codes
 from cgroup_preflight.core import quantities as q
-from cgroup_preflight.core.policy import FAMILIES, OWN, is_firm
+from cgroup_preflight.core.firm import is_firm
+from cgroup_preflight.core.policy import FAMILIES, OWN
 
 _CODE = re.compile(r"CGP[1-8][0-9]{2}", re.ASCII)
 _CODE_SHAPE = "^CGP[1-5][0-9]{2}$"
@@ -43,7 +44,7 @@ def parse_lowered_code(text: str) -> str:
     """A code whose fails may be warnings. Raises QuantityError."""
     if is_firm(parse_code(text)):
         raise q.QuantityError(
-            f"a fail of {text} means that a limit cannot be in force, or is not proved: warn_on does not change that",
+            f"a fail of {text} means that a limit is not in force, or is not proved: warn_on does not change that",
             f'[[policy.ignore]] with code = "{text}", a subject and a reason',
         )
     return text

@@ -74,6 +74,7 @@ PACKAGES = Code("CGP218", "packages")
 CONCURRENCY = Code("CGP219", "concurrency")
 IGNORE_EXPIRED = Code("CGP220", "ignore-expired", Severity.WARNING)
 IGNORE_UNUSED = Code("CGP221", "ignore-unused", Severity.WARNING)
+THRESHOLDS = Code("CGP222", "policy-thresholds", Severity.INFORMATION)
 
 ARTIFACT = Code("CGP301", "artifact")
 TESTED_BINARY = Code("CGP302", "tested-binary")

@@ -1,28 +1,18 @@
 """What a policy makes of findings: `[policy]` of the config, the comments in it, and a baseline. Pure.
 
 Two rules keep a verdict honest, and no policy can change them. What could not be tested stays unverified. And where the
-limits themselves are not proved (`FIRM`), a fail stays a fail, unless the config ignores exactly it and says why.
+limits themselves are not proved (`core.firm`), a fail stays a fail, unless the config ignores exactly it and says why.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from cgroup_preflight.core import codes
-from cgroup_preflight.core.machine import is_about_machine
+from cgroup_preflight.core.firm import is_firm
+from cgroup_preflight.core.machine import NOT_JUDGED, is_about_machine
 from cgroup_preflight.core.records import dataclass, replace
 from cgroup_preflight.core.report import By, Finding, Location, Remedy, Ruling, Status
 
-#: Families of codes whose fails `warn_on` and a baseline leave as they are: the host, the plan, the artifacts.
-_FIRM_FAMILIES = ("CGP1", "CGP2", "CGP3")
-#: The others: a program cannot run, a limit is not in force or was not tested.
-_FIRM = frozenset(
-    item.code
-    for item in (
-        codes.BINARY_FORMAT, codes.SMOKE, codes.LIMITS_IN_FORCE, codes.PROCESS_PLACE, codes.SERVICE_RUN,
-        codes.SERVICE_START, codes.LIMIT_ENFORCED, codes.GUEST, codes.POLICY, codes.START_SETTINGS,
-        codes.PACKAGE_INSTALL, codes.PACKAGE_START, codes.PACKAGE_UPGRADE,
-    )
-)  # fmt: skip
 #: The codes that a policy can name: what `check`, `validate`, `smoke`, `run` and `inject` find.
 FAMILIES = ("CGP1", "CGP2", "CGP3", "CGP4", "CGP5")
 #: Those that an ordinary `run` need not find: artifacts, built packages.
@@ -41,7 +31,8 @@ _TEST = Remedy(
 class Ignore:
     """One `[[policy.ignore]]`, or a comment in the config, which has a `line`: it is about findings at that line only.
 
-    `subject` may have `*` for any text; empty is any subject. `until` is the last day, YYYY-MM-DD, or empty.
+    `subject` may have `*` for any text; empty is any subject. It is the same for a run here, in guests and on hosts: the name
+    of the machine before a subject may be there or not. `until` is the last day, YYYY-MM-DD, or empty.
     """
 
     code: str
@@ -51,21 +42,22 @@ class Ignore:
     until: str = ""
     line: int | None = None
 
-    def matches(self, item: Finding) -> bool:
-        """Whether it is about this finding, whatever its status."""
+    def matches(self, item: Finding, machines: Sequence[str] = ()) -> bool:
+        """Whether it is about this finding of a call that is about `machines`, whatever its status."""
         if item.code != self.code:
             return False
         if self.line is not None:
             at = item.location
             return at is not None and (at.file, at.line) == (self.location.file, self.line)
-        return not self.subject or fits(self.subject, item.subject)
+        return not self.subject or any(fits(self.subject, name) for name in _names(item.subject, machines))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
     """The whole policy of one call; `today` is YYYY-MM-DD in UTC.
 
-    `named` has every code that the config names, with its line. `baseline` are the findings of an earlier report.
+    `named` has every code that the config names, with its line. `machines` are the guests or hosts of the call, whose names
+    are before the subjects of findings, or are not where it is only one. `baseline` are the findings of an earlier report.
     """
 
     fail_on: frozenset[str] = frozenset()
@@ -75,16 +67,12 @@ class Rules:
     named: tuple[tuple[str, Location], ...] = ()
     today: str = ""
     baseline: tuple[Finding, ...] = ()
+    machines: tuple[str, ...] = ()
 
     @property
     def valid(self) -> tuple[Ignore, ...]:
         """The ignores that have not expired."""
         return tuple(item for item in self.ignores if not item.until or item.until >= self.today)
-
-
-def is_firm(code: str) -> bool:
-    """Whether only an ignore with a reason can keep a fail of this code from deciding."""
-    return code in _FIRM or code.startswith(_FIRM_FAMILIES)
 
 
 def fits(pattern: str, text: str) -> bool:
@@ -108,7 +96,7 @@ def apply(findings: Iterable[Finding], rules: Rules) -> tuple[Finding, ...]:
     """The findings, in their order, with the statuses that the policy gives them; none is added or left out."""
     items = tuple(findings)
     ignores = sorted(rules.valid, key=_rank)
-    ignored = [_ignored(item, ignores) for item in items]
+    ignored = [_ignored(item, ignores, rules.machines) for item in items]
     open_ones = [
         number for number, item in enumerate(items) if ignored[number] is item and _can_be_forgiven(item, rules.fail_on)
     ]
@@ -134,7 +122,7 @@ def notes(findings: Iterable[Finding], rules: Rules, *, whole: bool) -> tuple[Fi
         )
         for item in rules.ignores if item not in rules.valid
     ]  # fmt: skip
-    unused = [found for item in rules.valid for found in _unused(item, items)] if whole else []
+    unused = [found for item in rules.valid for found in _unused(item, items, rules.machines)] if whole else []
     return apply((*expired, *unused), replace(rules, ignores=(), baseline=()))
 
 
@@ -177,11 +165,21 @@ def _known(items: Sequence[tuple[int, Finding]], before: Sequence[Finding]) -> f
     return frozenset(items[place][0] for place in places)
 
 
-def _ignored(item: Finding, ignores: Sequence[Ignore]) -> Finding:
+def _names(subject: str, machines: Sequence[str]) -> tuple[str, ...]:
+    """What a subject is called with and without the name of its machine."""
+    if subject.startswith(NOT_JUDGED):
+        return subject, subject.removeprefix(NOT_JUDGED)
+    for machine in machines:
+        if subject.startswith(f"{machine}: "):
+            return subject, subject.removeprefix(f"{machine}: ")
+    return (subject, f"{machines[0]}: {subject}") if len(machines) == 1 else (subject,)
+
+
+def _ignored(item: Finding, ignores: Sequence[Ignore], machines: Sequence[str]) -> Finding:
     if item.status not in (Status.FAIL, Status.WARN) or item.policy is not None:
         return item
     for one in ignores:
-        if one.matches(item):
+        if one.matches(item, machines):
             ruling = Ruling(by=By.IGNORE, was=item.status, reason=one.reason, until=one.until, location=one.location)
             return replace(item, status=Status.SKIP, policy=ruling)
     return item
@@ -203,10 +201,10 @@ def _raised_or_lowered(item: Finding, rules: Rules) -> Finding:
     return item
 
 
-def _unused(ignore: Ignore, findings: Sequence[Finding]) -> Iterable[Finding]:
+def _unused(ignore: Ignore, findings: Sequence[Finding], machines: Sequence[str]) -> Iterable[Finding]:
     if ignore.code.startswith(_ELSEWHERE):
         return
-    seen = Counter(item.status for item in findings if ignore.matches(item))
+    seen = Counter(item.status for item in findings if ignore.matches(item, machines))
     if seen[Status.FAIL] or seen[Status.WARN]:
         return
     where = f"line {ignore.line}" if ignore.line is not None else f"subject {ignore.subject}" if ignore.subject else ""

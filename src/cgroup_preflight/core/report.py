@@ -113,6 +113,11 @@ class Finding:
         """Whether it does not count, because the config ignores it or the baseline has it."""
         return self.policy is not None and self.policy.by in (By.IGNORE, By.BASELINE)
 
+    @property
+    def is_accepted_fail(self) -> bool:
+        """Whether it failed, and does not count all the same."""
+        return self.is_waived and self.policy is not None and self.policy.was is Status.FAIL
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LimitResult:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from cgroup_preflight.core.records import TYPE_CHECKING, dataclass
+from cgroup_preflight.engines.bus_reader import Reader
 from cgroup_preflight.engines.bus_values import padded, text, unit_properties
 from cgroup_preflight.host.manager_line import MANAGER_SOCKET, unix_stream
 
@@ -24,15 +25,12 @@ else:
 
 _MANAGER = ("/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager")
 _PROPERTIES = "org.freedesktop.DBus.Properties"
+#: Properties of slices, with their interfaces.
+_OF_SLICES = (
+    ("FragmentPath", "org.freedesktop.systemd1.Unit"), ("ControlGroup", "org.freedesktop.systemd1.Slice"),
+)  # fmt: skip
 _CALL, _ANSWER, _ERROR = 1, 2, 3
 _PATH, _INTERFACE, _MEMBER, _REPLY_TO, _DESTINATION, _SIGNATURE = 1, 2, 3, 5, 6, 8
-#: struct(3) codes of the types of fixed size, by D-Bus's; of fractions and open files only the size matters here.
-_FIXED = {"y": "B", "n": "h", "q": "H", "i": "i", "u": "I", "x": "q", "t": "Q", "d": "Q", "h": "I"}
-_CODE_SIZES = {code: struct.calcsize(code) for code in _FIXED.values()}
-_SIZES = {kind: struct.calcsize(code) for kind, code in _FIXED.items()} | {"b": 4}
-#: Sizes by signature, as written in a message, of the types that are that and nothing more.
-_SIMPLE = {bytes((1, ord(kind), 0)): size for kind, size in _SIZES.items()}
-_U32 = struct.Struct("<I").unpack_from
 #: With hundreds of units that start at the same time, systemd answers after a while; to ask again only adds to its work.
 _SECONDS = 30.0
 #: systemd reads the end of the greeting together with what follows, up to 256 bytes. It looks at calls that it read in
@@ -137,6 +135,18 @@ class Connection:
             if isinstance(answer, dict)
         }
 
+    def of_slices(self, units: Sequence[str]) -> dict[str, dict[str, str]]:
+        """FragmentPath and ControlGroup of slices, which takes systemd a tenth of the time of all their properties."""
+        asked = [(unit, name, kind) for unit in units for name, kind in _OF_SLICES]
+        answers = self.call([
+            Call(path=_path(unit), interface=_PROPERTIES, member="Get", words=(kind, name)) for unit, name, kind in asked
+        ])  # fmt: skip
+        found: dict[str, dict[str, str]] = {unit: {} for unit in units}
+        for (unit, name, _), value in zip(asked, answers, strict=True):
+            if isinstance(value, str):
+                found[unit][name] = value
+        return found
+
     def states(self, units: Sequence[str]) -> dict[str, dict[str, str]]:
         """ActiveState, SubState and Job of units, as `show` words them, in a tenth of its time; all at one moment."""
         (answer,) = self.call([
@@ -208,14 +218,17 @@ def _answer(stream: "Stream", calls: Sequence[Call], first: int) -> Iterator[tup
     if rest + body > _MESSAGE_MAX:
         raise ValueError("the message is too long")
     data = head + stream.read(rest + body)
-    listed = _Reader(data, 12).fields()
+    if kind not in (_ANSWER, _ERROR):
+        # Of ten messages nine are signals.
+        return
+    listed = Reader(data, 12).fields()
     number, signature = listed.get(_REPLY_TO), listed.get(_SIGNATURE, "")
-    if kind not in (_ANSWER, _ERROR) or not isinstance(number, int) or not isinstance(signature, str):
+    if not isinstance(number, int) or not isinstance(signature, str):
         return
     place = number - first - 1
     if not 0 <= place < len(calls):
         return
-    wanted, body_reader = calls[place].wanted, _Reader(data[16 + rest :], 0)
+    wanted, body_reader = calls[place].wanted, Reader(data[16 + rest :], 0)
     if kind == _ERROR:
         yield place, REFUSED
     elif wanted is not None:
@@ -254,137 +267,6 @@ def _message(one: Call, number: int) -> bytes:
     return padded(head + fields, 8) + body
 
 
-class _Reader:
-    """Reads values one after another; `at` is where the next one may begin."""
-
-    def __init__(self, data: bytes, at: int) -> None:
-        self._data = data
-        self._at = at
-
-    def value(self, signature: str) -> object:
-        """The first value of `signature`."""
-        kind = signature[0]
-        if kind in _FIXED:
-            return self._fixed(_FIXED[kind])
-        if kind == "b":
-            return "yes" if self._fixed("I") else "no"
-        if kind in "sog":
-            return self._text("B" if kind == "g" else "I")
-        if kind == "v":
-            return self.value(self._text("B"))
-        if kind == "a":
-            return list(self._array(_first(signature[1:])))
-        self._align(8)
-        parts, inner = [], signature[1 : len(_first(signature)) - 1]
-        while inner:
-            one = _first(inner)
-            parts.append(self.value(one))
-            inner = inner[len(one) :]
-        return tuple(parts)
-
-    def pairs(self, wanted: frozenset[str]) -> dict[str, object]:
-        """Of an `a{sv}`, the pairs whose names are `wanted`; the other values are skipped.
-
-        A unit has some three hundred properties, nearly all of a simple type: those are skipped without a call.
-        """
-        data, names, found = self._data, {name.encode() for name in wanted}, dict[str, object]()
-        size = self._fixed("I")
-        self._align(8)
-        at, end = self._at, self._at + size
-        while at < end:
-            at += -at % 8
-            (length,) = _U32(data, at)
-            name = data[at + 4 : at + 4 + length]
-            at += length + 5
-            simple = _SIMPLE.get(data[at : at + 3]) if name not in names else None
-            if simple is not None:
-                at += 3
-                at += -at % simple + simple
-                continue
-            self._at = at
-            if name in names:
-                found[name.decode()] = self.value("v")
-            else:
-                self._pass("v")
-            at = self._at
-        return found
-
-    def _pass(self, signature: str) -> None:
-        """Skips one value of `signature`; of an array only the size is read."""
-        kind = signature[0]
-        if kind in _FIXED or kind == "b":
-            size = _SIZES[kind]
-            self._at += -self._at % size + size
-        elif kind in "sog":
-            size = self._fixed("B" if kind == "g" else "I")
-            self._at += size + 1
-        elif kind == "v":
-            self._pass(self._text("B"))
-        elif kind == "a":
-            size = self._array_size(signature[1:])
-            self._at += size
-        else:
-            self._align(8)
-            inner = signature[1 : len(_first(signature)) - 1]
-            while inner:
-                one = _first(inner)
-                self._pass(one)
-                inner = inner[len(one) :]
-
-    def fields(self) -> dict[object, object]:
-        """The array of codes and variants in the header of each message."""
-        size = self._fixed("I")
-        self._align(8)
-        end, found = self._at + size, dict[object, object]()
-        while self._at < end:
-            self._align(8)
-            code = self._fixed("B")
-            found[code] = self.value("v")
-        return found
-
-    def _text(self, code: str) -> str:
-        size = self._fixed(code)
-        data = self._data[self._at : self._at + size]
-        self._at += size + 1
-        return data.decode()
-
-    def _array(self, inner: str) -> Iterator[object]:
-        size = self._array_size(inner)
-        end = self._at + size
-        while self._at < end:
-            yield self.value(inner)
-
-    def _array_size(self, inner: str) -> int:
-        """The size of an array whose first element comes next, bytes."""
-        size = self._fixed("I")
-        self._align(8 if inner[0] in "({xtd" else 1 if inner[0] in "ygv" else 2 if inner[0] in "nq" else 4)
-        return size
-
-    def _fixed(self, code: str) -> int:
-        size = _CODE_SIZES[code]
-        self._align(size)
-        (number,) = struct.unpack_from(f"<{code}", self._data, self._at)
-        self._at += size
-        return int(number)
-
-    def _align(self, size: int) -> None:
-        self._at += -self._at % size
-
-
-def _first(signature: str) -> str:
-    """The first complete type."""
-    if signature[0] == "a":
-        return "a" + _first(signature[1:])
-    if signature[0] not in "({":
-        return signature[0]
-    depth = 0
-    for at, char in enumerate(signature):
-        depth += (char in "({") - (char in ")}")
-        if depth == 0:
-            return signature[: at + 1]
-    raise ValueError(f"not a signature: {signature!r}")
-
-
 class Bus(Protocol):
     """What an engine uses of this module; each function raises BusError."""
 
@@ -393,6 +275,9 @@ class Bus(Protocol):
 
     def show(self, units: Sequence[str], names: Sequence[str], /) -> dict[str, dict[str, str]]:
         """Properties of units."""
+
+    def of_slices(self, units: Sequence[str], /) -> dict[str, dict[str, str]]:
+        """FragmentPath and ControlGroup of slices."""
 
     def states(self, units: Sequence[str], /) -> dict[str, dict[str, str]]:
         """ActiveState, SubState and Job of units."""

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from cgroup_preflight.core import codes
 from cgroup_preflight.core.errors import HostError
-from cgroup_preflight.core.reading import Missing, value_or
+from cgroup_preflight.core.reading import Missing, Why, value_or
 from cgroup_preflight.core.records import TYPE_CHECKING, dataclass
 from cgroup_preflight.core.report import Finding, Remedy, Status
 from cgroup_preflight.engines.base import Engine
@@ -47,12 +47,20 @@ class Guarded:
     unit_folder: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rest:
+    """What still exists after the end of a run, and where that could not be read, with the reason."""
+
+    left: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()
+
+
 class RunScope:
-    """A run's slices: `cgroups` by unit; `left` is what still exists after the end, known only then."""
+    """A run's slices: `cgroups` by unit; `rest` is known only after the end."""
 
     def __init__(self) -> None:
         self.cgroups: Mapping[str, str] = {}
-        self.left: tuple[str, ...] = ()
+        self.rest = Rest()
 
 
 @contextmanager
@@ -74,34 +82,48 @@ def run_scope(
         run.cgroups = engine.create_slices(files, [item.unit for item in plan.slices])
         yield run
     except BaseException:
-        if not stays and (left := _end(engine, door, scope, names, mount, run)):
-            raise _not_gone(engine, scope, left[0]) from None
+        if not stays:
+            rest = _end(engine, door, scope, names, mount, run)
+            if rest.left or rest.unread:
+                raise _not_gone(engine, scope, *(rest.left or rest.unread)[:1], known=bool(rest.left)) from None
         raise
     if not stays:
-        run.left = _end(engine, door, scope, names, mount, run)
+        run.rest = _end(engine, door, scope, names, mount, run)
 
 
 def _end(
     engine: Engine, door: "Door", scope: str, files: list[str], mount: str, run: RunScope
-) -> tuple[str, ...]:  # fmt: skip
-    """Takes the run down; the units, files and cgroups of it that still exist."""
+) -> Rest:  # fmt: skip
+    """Takes the run down; the units, files and cgroups of it that still exist. What cannot be read is not gone."""
     with _signals_blocked():
         left = tear_down(engine, door.clock, scope, files)
     cgroup = run.cgroups.get(f"{scope}.slice")
     folder = f"{mount.rstrip('/')}{cgroup}" if cgroup else ""
 
-    def still_there() -> list[str]:
-        names = set(value_or(door.files.names(engine.unit_folder), ()))
+    def look() -> Rest:
+        listed = door.files.names(engine.unit_folder)
+        names = set(value_or(listed, ()))
         found = [os.path.join(engine.unit_folder, name) for name in files if name in names]
-        return found + ([folder] if folder and value_or(door.files.exists(folder), default=False) else [])
+        cgroup = door.files.exists(folder) if folder else None
+        found += [folder] if cgroup is not None and value_or(cgroup, default=False) else []
+        unread = [one for one in (listed, cgroup) if isinstance(one, Missing) and one.why is not Why.ABSENT]
+        return Rest(left=tuple(found), unread=tuple(map(str, unread)))
 
     # systemd removes a cgroup when it learns that it is empty, which may be a moment later.
-    wait_until(door.clock, lambda: not still_there(), _GONE_SECONDS)
-    return (*left, *still_there())
+    wait_until(door.clock, lambda: look() == Rest(), _GONE_SECONDS)
+    rest = look()
+    return Rest(left=(*left, *rest.left), unread=rest.unread)
 
 
-def cleanup_finding(left: tuple[str, ...]) -> Finding:
+def cleanup_finding(rest: Rest) -> Finding:
     """Whether the run left nothing behind."""
+    left = rest.left
+    if rest.unread and not left:
+        return codes.CLEANUP.finding(
+            Status.UNVERIFIED, "run",
+            f"whether the run left something behind cannot be read: {'; '.join(rest.unread)}",
+            Remedy(title="look for units, unit files and cgroups of the run on the machine"),
+        )  # fmt: skip
     if not left:
         return codes.CLEANUP.finding(Status.PASS, "run", "the run removed all of its units, unit files and cgroups")
     found = f"the run left {len(left)} unit(s), file(s) or cgroup(s) behind: {', '.join(left[:5])}"
@@ -109,7 +131,7 @@ def cleanup_finding(left: tuple[str, ...]) -> Finding:
     return codes.CLEANUP.finding(Status.FAIL, "run", found, remedy)
 
 
-def _not_gone(engine: Engine, scope: str, what: str) -> HostError:
+def _not_gone(engine: Engine, scope: str, what: str, *, known: bool = True) -> HostError:
     remedy = Remedy(
         title="stop the slice of the run",
         commands=(("systemctl", "stop", f"{scope}.slice"),),
@@ -119,7 +141,8 @@ def _not_gone(engine: Engine, scope: str, what: str) -> HostError:
         remedy = Remedy(
             title="end what is in that cgroup (its cgroup.procs has the processes), and remove it with rmdir"
         )
-    return HostError(f"{what} still exists after the run", where=f"{scope}.slice", remedy=remedy)
+    words = f"{what} still exists after the run" if known else f"what still exists after the run cannot be read: {what}"
+    return HostError(words, where=f"{scope}.slice", remedy=remedy)
 
 
 def _owned(file: UnitFile, scope: str, door: "Door") -> UnitFile:
@@ -134,7 +157,7 @@ def _owned(file: UnitFile, scope: str, door: "Door") -> UnitFile:
 def tear_down(engine: Engine, clock: "Clock", scope: str, files: Iterable[str]) -> tuple[str, ...]:
     """Kills and stops every unit of a run, removes its files; the units that are active all the same."""
     began, most, pause = clock.monotonic(), 0, 0.01
-    while services := engine.active(scope, ".service"):
+    while services := _active_services(engine, scope):
         most = max(most, len(services))
         if clock.monotonic() - began > _TEARDOWN_SECONDS + _EACH_SECONDS * (most - 1):
             break
@@ -146,6 +169,14 @@ def tear_down(engine: Engine, clock: "Clock", scope: str, files: Iterable[str]) 
     engine.end_slice(scope, _TEARDOWN_SECONDS)
     engine.remove_files([*files, f"{scope}.slice"])
     return tuple(engine.active(scope))
+
+
+def _active_services(engine: Engine, scope: str) -> list[str]:
+    """Services to be killed: where the manager does not say, the slice is stopped all the same, and the last look raises."""
+    try:
+        return engine.active(scope, ".service")
+    except HostError:
+        return []
 
 
 def end_runs(engine: Engine, door: "Door") -> None:

@@ -104,6 +104,13 @@ class Manager:
         done = self._systemctl(*argvs.show(wanted, names))
         return {unit["Id"]: unit for unit in parse_unit_show(done.stdout) if "Id" in unit}
 
+    def _slices(self, units: Sequence[str]) -> dict[str, dict[str, str]]:
+        """FragmentPath and ControlGroup of slices, by unit name, if not more."""
+        if units and self._bus:
+            with suppress(bus.BusError):
+                return self._bus.of_slices(units)
+        return self._show(units)
+
     def _brief(self, units: Iterable[str]) -> dict[str, dict[str, str]]:
         """ActiveState, SubState and Job of units, by unit name, if not more."""
         wanted = tuple(units)
@@ -176,7 +183,7 @@ class Manager:
     def _loaded(self, units: Sequence[str]) -> dict[str, dict[str, str]]:
         """What systemd shows of slices. Where it does not know our file, it makes up a slice without our limits."""
         for attempt in range(2):
-            shown = self._show(units)
+            shown = self._slices(units)
             foreign = [
                 unit for unit in units
                 if shown.get(unit, {}).get("FragmentPath", "") != os.path.join(self.unit_folder, unit)
@@ -201,8 +208,8 @@ class Manager:
         self._require("start", "--", *slices)
 
     def active(self, scope: str, suffix: str = "") -> list[str]:
-        """Units of a run that are not inactive or failed (systemctl(1) list-units: UNIT LOAD ACTIVE SUB)."""
-        done = self._systemctl("list-units", "--all", "--plain", "--no-legend", "--full", "--", f"{scope}*{suffix}")
+        """Units of a run that are not inactive or failed (systemctl(1) list-units: UNIT LOAD ACTIVE SUB). Raises HostError."""
+        done = self._require("list-units", "--all", "--plain", "--no-legend", "--full", "--", f"{scope}*{suffix}")
         rows = [line.split() for line in done.stdout.splitlines()]
         return [
             row[0] for row in rows if len(row) > 2 and row[0].startswith(scope) and row[2] not in ("inactive", "failed")

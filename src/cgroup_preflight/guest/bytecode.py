@@ -27,7 +27,7 @@ _SIZE_MAX = 64 << 20
 _KEPT_SECONDS = 86400.0
 _WORK = "/var/tmp/compiled"
 #: Puts compiled files in the place of the source, so that Python does not look for the source. With
-#: PYTHONPYCACHEPREFIX it would also look there for the standard library's. Scripts that are started by path stay.
+#: PYTHONPYCACHEPREFIX it would also look there for the standard library's.
 _COMPILE = f"""
 import compileall, pathlib, py_compile, shutil
 work, source = "{_WORK}", "{INPUT_DIR}/{SOURCE_INPUT}"
@@ -36,8 +36,7 @@ mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
 if not compileall.compile_dir(work, quiet=2, legacy=True, stripdir=work, prependdir=source, invalidation_mode=mode):
     raise SystemExit(1)
 for path in pathlib.Path(work).rglob("*.py"):
-    if path.name != "payload.py":
-        path.unlink()
+    path.unlink()
 """
 
 
@@ -137,8 +136,10 @@ def _home(folder: Path, image_name: str) -> Path:
 
 def _source_key() -> str:
     """16 hex digits over the source."""
-    digest = hashlib.sha256()
-    top = source_folder()
-    for path in sorted(top.rglob("*.py")):
-        digest.update(os.fsencode(path.relative_to(top)) + b"\0" + path.read_bytes() + b"\0")
+    digest, top = hashlib.sha256(), os.fsencode(source_folder())
+    paths = (os.path.join(folder, name) for folder, _, names in os.walk(top) for name in names if name.endswith(b".py"))
+    # Not with pathlib, which takes longer than all the rest.
+    for path in sorted(paths):
+        with open(path, "rb") as file:
+            digest.update(path[len(top) :] + b"\0" + file.read() + b"\0")
     return digest.hexdigest()[:16]

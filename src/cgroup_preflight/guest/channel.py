@@ -7,6 +7,9 @@ from typing import Any
 
 from cgroup_preflight.guest.inside.frames import WINDOW, Decoder, Frame, FrameError, encode
 
+#: Seconds for what has come already.
+_MOMENT = 1.0
+
 
 class ChannelError(Exception):
     """The guest no longer answers; the message says how that was noticed."""
@@ -39,17 +42,31 @@ class Channel:
             pass
         return frame
 
+    def has_answer(self, *, read: bool) -> bool:
+        """Whether a whole answer has come, after what can be read now is taken with `read`; raises ChannelError.
+
+        What else comes is no answer: a piece of one, or the word that a piece of a request was received.
+        """
+        if read:
+            self._take(self._chunk(time.monotonic() + _MOMENT, _MOMENT))
+        while self._ready and "received" in self._ready[0].head:
+            self._ready.popleft()
+        return bool(self._ready)
+
     def close(self) -> None:
         """Closes this end."""
         self._line.close()
 
     def _next(self, deadline: float, timeout: float) -> Frame:
         while not self._ready:
-            try:
-                self._ready.extend(self._decoder.feed(self._chunk(deadline, timeout)))
-            except FrameError as error:
-                raise ChannelError(f"sent something that is not a frame: {error}") from error
+            self._take(self._chunk(deadline, timeout))
         return self._ready.popleft()
+
+    def _take(self, chunk: bytes) -> None:
+        try:
+            self._ready.extend(self._decoder.feed(chunk))
+        except FrameError as error:
+            raise ChannelError(f"sent something that is not a frame: {error}") from error
 
     def _chunk(self, deadline: float, timeout: float) -> bytes:
         left = deadline - time.monotonic()

@@ -108,8 +108,13 @@ class Relay:
         self._streams.close()
 
     def _answered(self, wake: int) -> bool:
-        """Waits for the guest's answer; False when something on this side comes first."""
-        while True:
+        """Waits for the guest's answer; False when something on this side comes first.
+
+        The answer has to be whole: whoever waits for the rest of one does not see what comes on this side meanwhile.
+        """
+        if self._guest.has_answer(read=False):
+            return True
+        while not self._streams.has_news:
             sources: list[Guest | int | socket.socket] = [
                 self._guest,
                 wake,
@@ -117,12 +122,14 @@ class Relay:
                 *self._streams.readers(),
             ]
             readable, writable, _ = select.select(sources, self._streams.writers(), [])
-            if self._guest in readable:
+            if self._guest in readable and self._guest.has_answer(read=True):
                 return True
-            if readable:
+            if any(one is not self._guest for one in readable):
                 return False
             if writable:
+                # A reader that has caught up must be known to the guest, which sends it nothing until then.
                 self._streams.flush()
+        return False
 
     def _take(self, answer: Frame) -> bool:
         """Takes one answer of the guest, which may be hostile; whether that was the last output."""

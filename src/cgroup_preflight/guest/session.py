@@ -221,6 +221,15 @@ class Guest:
         except ChannelError as error:
             raise self._lost(f"{error} (request: {head['op']})") from error
 
+    def has_answer(self, *, read: bool) -> bool:
+        """Whether `answer` would not wait; `read`: the descriptor is readable. Raises GuestError."""
+        if self._channel is None:
+            raise self._failed("is not running")
+        try:
+            return self._channel.has_answer(read=read)
+        except ChannelError as error:
+            raise self._lost(str(error)) from error
+
     def answer(self, operation: str, *, timeout: float = 0.0) -> Frame:
         """The answer to the oldest request without one. Raises GuestError, HostError for one that is an error."""
         answer = self._receive(timeout=timeout + _GRACE, doing=f"request: {operation}")

@@ -8,13 +8,14 @@ Formats: /proc/PID/mountinfo (proc(5), kernel Documentation/filesystems/proc.rst
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable
 
 from cgroup_preflight.core.reading import Missing, Reading, Why
 from cgroup_preflight.core.records import TYPE_CHECKING, dataclass
 from cgroup_preflight.host.fs import HostFs
-from cgroup_preflight.host.procfs import parse_line, read_kernel
+from cgroup_preflight.host.procfs import DIGITS_MAX, parse_line, read_kernel
 
 if TYPE_CHECKING:
     from typing import TypeVar
@@ -109,7 +110,7 @@ def parse_flat_keyed(text: str) -> dict[str, int]:
     values: dict[str, int] = {}
     for line in text.splitlines():
         key, _, value = line.partition(" ")
-        if not key or not value.isascii() or not value.isdigit():
+        if not key or not value.isascii() or not value.isdigit() or len(value) > DIGITS_MAX:
             raise ValueError(f"not a KEY VALUE line: {line[:80]!r}")
         values[key] = int(value)
     return values
@@ -133,7 +134,7 @@ def parse_limit(text: str) -> int | None:
     word = text.strip()
     if word == "max":
         return None
-    if not word.isascii() or not word.isdigit():
+    if not word.isascii() or not word.isdigit() or len(word) > DIGITS_MAX:
         raise ValueError(f"not a limit: {word[:40]!r}")
     return int(word)
 
@@ -141,9 +142,10 @@ def parse_limit(text: str) -> int | None:
 def parse_cpu_max(text: str) -> CpuMax:
     """`QUOTA PERIOD` or `max PERIOD`. Raises ValueError."""
     words = text.split()
-    if len(words) != 2 or not words[1].isdigit() or int(words[1]) == 0:
+    period = parse_limit(words[1]) if len(words) == 2 else None
+    if not period:
         raise ValueError(f"not a cpu.max: {text[:40]!r}")
-    return CpuMax(parse_limit(words[0]), int(words[1]))
+    return CpuMax(parse_limit(words[0]), period)
 
 
 def parse_pressure(text: str) -> dict[str, float]:
@@ -157,7 +159,10 @@ def parse_pressure(text: str) -> dict[str, float]:
             key, separator, value = pair.partition("=")
             if not separator:
                 raise ValueError(f"not a pressure line: {line[:80]!r}")
-            values[f"{kind}_{key}"] = float(value)
+            number = float(value[:DIGITS_MAX])
+            if not math.isfinite(number):
+                raise ValueError(f"not a number: {value[:40]!r}")
+            values[f"{kind}_{key}"] = number
     if not values:
         raise ValueError("nothing in it")
     return values

@@ -88,15 +88,19 @@ def open_regular(path: str | bytes, *, follow: bool) -> "BinaryIO":
     Nothing else is opened: a FIFO would block, and opening some devices (watchdog, tape) has effects of its own.
     Raises NotRegularError, IsADirectoryError, other OSError.
     """
+    return os.fdopen(regular_handle(path, follow=follow), "rb")
+
+
+def regular_handle(path: str | bytes, *, follow: bool) -> int:
+    """As `open_regular`, a descriptor that the caller closes."""
     _require_regular(os.stat(path, follow_symlinks=follow), path)
-    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW)
-    file = os.fdopen(os.open(path, flags), "rb")
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW))
     try:
-        _require_regular(os.fstat(file.fileno()), path)  # again: it may have been replaced in between
+        _require_regular(os.fstat(handle), path)  # again: it may have been replaced in between
     except OSError:
-        file.close()
+        os.close(handle)
         raise
-    return file
+    return handle
 
 
 def _require_regular(status: os.stat_result, path: str | bytes) -> None:

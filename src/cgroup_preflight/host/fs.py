@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from cgroup_preflight.core.reading import Known, Missing, Reading, Why, missing, parsed
 from cgroup_preflight.core.records import TYPE_CHECKING
-from cgroup_preflight.host.files import NotRegularError, open_regular
+from cgroup_preflight.host.files import NotRegularError, regular_handle
 
 if TYPE_CHECKING:
     from typing import Protocol
@@ -20,6 +20,10 @@ _SELF = "/proc/self"
 _PAGE = 1 << 16
 #: Parts and links of one path; more is a loop.
 _STEPS_MAX = 400
+
+
+#: Bytes of a memory page, on any machine of Linux.
+PAGE_SIZES = tuple(1 << bits for bits in range(12, 20))
 
 
 class HostFs(Protocol):
@@ -122,8 +126,11 @@ class LiveFs:
     def data(self, path: str) -> Reading[bytes]:
         """The whole content; a gzip file unpacked, an oversized one malformed."""
         try:
-            with open_regular(self._at(path), follow=True) as file:
-                data = _read_all(file.fileno())
+            handle = regular_handle(self._at(path), follow=True)
+            try:
+                data = _read_all(handle)
+            finally:
+                os.close(handle)
         except NotRegularError:
             return Missing(source=path, why=Why.MALFORMED, detail="not a file")
         except OSError as error:

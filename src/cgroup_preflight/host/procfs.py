@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 
+#: No number of the kernel is larger than 2**64: more digits would be no number that can be divided as a float.
+DIGITS_MAX = 20
 #: More than any kernel can have (CONFIG_NR_CPUS).
 _CPUS_MAX = 1 << 16
 #: include/linux/sched.h: a kernel thread; no program can set it.
@@ -31,7 +33,7 @@ def parse_meminfo(text: str) -> dict[str, int]:
     for line in text.splitlines():
         key, _, rest = line.partition(":")
         words = rest.split()
-        if len(words) == 2 and words[1] == "kB" and words[0].isdigit():
+        if len(words) == 2 and words[1] == "kB" and words[0].isdigit() and len(words[0]) <= DIGITS_MAX:
             values[key] = int(words[0]) * 1024
     if "MemTotal" not in values:
         raise ValueError("no MemTotal line")
@@ -66,7 +68,7 @@ def parse_open_files(text: str) -> tuple[str, str]:
 def parse_number(text: str) -> int:
     """One decimal number, as in /proc/sys. Raises ValueError."""
     word = text.strip()
-    if not word.isascii() or not word.isdigit():
+    if not word.isascii() or not word.isdigit() or len(word) > DIGITS_MAX:
         raise ValueError(f"not a number: {word[:40]!r}")
     return int(word)
 

@@ -14,6 +14,7 @@ from cgroup_preflight.core.reading import Known, Missing, Reading, Why
 from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.host.command import Completed
 from cgroup_preflight.host.files import open_regular
+from cgroup_preflight.host.fs import PAGE_SIZES
 from cgroup_preflight.host.record import FORMAT, names_question
 from cgroup_preflight.host.redact import Answer
 
@@ -85,7 +86,7 @@ class SnapshotFs:
 
     def page_size(self) -> Reading[int]:
         """The recorded size."""
-        return self._answer("page_size", _number, "page size")
+        return self._answer("page_size", _page_size, "page size")
 
 
 class SnapshotRunner:
@@ -167,7 +168,7 @@ def _flag(value: object) -> bool:
     return value
 
 
-def _number(value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError("not a number")
+def _page_size(value: object) -> int:
+    if not isinstance(value, int) or value not in PAGE_SIZES:
+        raise TypeError("not the size of a page")
     return value

@@ -5,13 +5,14 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 
 from cgroup_preflight.core.errors import HostError
-from cgroup_preflight.core.reading import Known, Missing, value_or
+from cgroup_preflight.core.reading import Known, Missing, Reading, value_or
 from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.host.procfs import parse_cpu_list, read_kernel
 from cgroup_preflight.host.remote.rounds import AskedFs
 from cgroup_preflight.metrics.moment import Moment, MomentReader
 from cgroup_preflight.metrics.page import Page
 from cgroup_preflight.metrics.readings import Readings
+from cgroup_preflight.metrics.samples import HUGE
 from cgroup_preflight.metrics.setup import cgroup_mount, scope_of
 from cgroup_preflight.metrics.tree import Scope, Tree
 
@@ -74,8 +75,20 @@ class AskedFolder:
         """As `door.Folder.close`; nothing is open."""
 
 
+class SmallNumbers(AskedFs):
+    """The files of a host, which may be hostile: one with a number that no kernel has loses the host."""
+
+    def quick(self, path: str) -> Reading[bytes]:
+        """As `MachineFs.quick`. Raises HostError."""
+        found = super().quick(path)
+        if isinstance(found, Known) and HUGE.search(found.value):
+            raise HostError("a number in a file has more than 20 digits", where=path, remedy=_REMEDY)
+        return found
+
+
 def moment_of(fs: AskedFs, depth: int) -> Moment:
     """One reading for the diagnosis, at the time of the host's own clock. Raises HostError."""
+    fs = SmallNumbers(fs.answers)
     mount = cgroup_mount(fs)
     tree = Tree(AskedDoor(fs, mount), Scope(depth=depth), _clock(fs))
     return MomentReader(tree, fs, mount).read()
@@ -83,6 +96,7 @@ def moment_of(fs: AskedFs, depth: int) -> Moment:
 
 def page_of(fs: AskedFs, slices: Sequence[str], depth: int) -> Readings:
     """The metrics of the host, read once. Raises HostError, UsageError."""
+    fs = SmallNumbers(fs.answers)
     mount = cgroup_mount(fs)
     scope = scope_of(fs, mount, slices, depth)
     online = read_kernel(fs, "/sys/devices/system/cpu/online", parse_cpu_list)

@@ -16,7 +16,7 @@ from cgroup_preflight.core.records import TYPE_CHECKING, dataclass, replace
 from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.host.files import NotRegularError, Sink, open_regular
 from cgroup_preflight.metrics.moment import HOST_FILES, Moment
-from cgroup_preflight.metrics.samples import Sample, Snapshot
+from cgroup_preflight.metrics.samples import HUGE, Sample, Snapshot
 
 if TYPE_CHECKING:
     from typing import BinaryIO
@@ -33,8 +33,6 @@ _SAMPLE_BYTES = 3000
 #: Seconds between the first and the last reading: `--seconds` has at most an hour, and a trace can come later.
 _SPAN_MAX = 3 * 3600
 _NAME = re.compile(r"[a-z]+(?:\.[a-z]+)+", re.ASCII)
-#: No counter of the kernel is larger than 2**64: more digits would be no number that can be divided as a float.
-_HUGE = re.compile(rb"[0-9]{21}")
 _AGAIN = Remedy(title="record again: cgroup-preflight diagnose --record FILE")
 
 
@@ -280,7 +278,7 @@ def _bytes(value: object) -> bytes:
         data = value.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
         raise BrokenError("a file is no text") from None
-    if _HUGE.search(data):
+    if HUGE.search(data):
         raise BrokenError("a number in a file has more than 20 digits")
     return data
 

@@ -5,6 +5,7 @@ that this version does not know are kept. Formats: Documentation/admin-guide/cgr
 """
 
 import errno
+import re
 from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 #: `*.pressure` files; kernels with CONFIG_IRQ_TIME_ACCOUNTING have irq (6.1).
 RESOURCES = ("cpu", "memory", "io", "irq")
+#: No counter of the kernel is larger than 2**64: more digits would be no number that can be divided as a float.
+HUGE = re.compile(rb"[0-9]{21}")
 #: The keys of io.stat that are counters; others (`cost.*` of iocost) are not.
 IO_KEYS = ("rbytes", "wbytes", "rios", "wios", "dbytes", "dios")
 _FLAT = ("cpu.stat", "cpu.stat.local", "memory.events", "memory.events.local", "pids.events", "pids.events.local")

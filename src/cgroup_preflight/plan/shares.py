@@ -45,6 +45,28 @@ class Node:
 
 def shares(top: Node) -> dict[str, Fraction]:
     """The CPUs that each node of the tree receives, by its name."""
+    if _divides_by_weight(top):
+        return _by_weight(top)
+    return _by_flow(top)
+
+
+def _divides_by_weight(top: Node) -> bool:
+    """Whether nothing but weights counts below the top: a tree as that of most probes, for which a flow takes long."""
+    below = [node for node in top.walk() if node is not top]
+    leaves = {node.cpus for node in top.walk() if not node.children}
+    return len(leaves) == 1 and all(node.most is None for node in below)
+
+
+def _by_weight(top: Node) -> dict[str, Fraction]:
+    every = Fraction(len(next(node.cpus for node in top.walk() if not node.children)))
+    given = {top.name: every if top.most is None else min(every, top.most)}
+    for parent in top.walk():
+        whole = sum(child.weight for child in parent.children)
+        given |= {child.name: given[parent.name] * child.weight / whole for child in parent.children}
+    return given
+
+
+def _by_flow(top: Node) -> dict[str, Fraction]:
     network = _Network(top)
     given = {top.name: network.flow({("in", top.name): network.everything}, {})[0]}
     level, settled = [top], dict[str, Fraction]()

@@ -14,10 +14,10 @@ import shlex
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 
-from cgroup_preflight.core.report import PROBLEMS, Report, Status
+from cgroup_preflight.core.report import PROBLEMS, By, Finding, Report, Status
 from cgroup_preflight.report.escape import clip, plain
 from cgroup_preflight.report.place import Placed, place
-from cgroup_preflight.report.views import noise_of
+from cgroup_preflight.report.views import excuse, noise_of
 
 #: Annotations in one request (GitHub's limit), and in all: a bounded number of requests, and more than anybody reads.
 _BATCH = 50
@@ -29,20 +29,41 @@ Annotation = dict[str, str | int]
 
 def batches(report: Report) -> list[list[Annotation]]:
     """At most LIMIT annotations, the worst first, in lists of at most `_BATCH`; without findings one empty list."""
-    placed = list(place(report, PROBLEMS, noise_of(report)))
-    placed.sort(key=lambda item: PROBLEMS.index(item.finding.status))
+    placed = list(_shown(report))
+    placed.sort(key=lambda item: PROBLEMS.index(_weight(item.finding)))
     found = [_annotation(item) for item in placed[:LIMIT]]
     return [found[start : start + _BATCH] for start in range(0, len(found), _BATCH)] or [[]]
+
+
+def _shown(report: Report) -> Iterable[Placed]:
+    """The problems of the project, and what failed and is ignored, so that nobody who reads only annotations misses it."""
+    leave = noise_of(report)
+    for item in place(report, PROBLEMS, waived=True):
+        finding = item.finding
+        if (finding.is_accepted_fail and finding.policy is not None and finding.policy.by is By.IGNORE) or (
+            finding.status in PROBLEMS and not leave(finding)
+        ):
+            yield item
+
+
+def _weight(finding: Finding) -> Status:
+    """The status that decides how it is shown: an ignored fail is shown as what is unverified is."""
+    return finding.status if finding.status in PROBLEMS else Status.UNVERIFIED
+
+
+def _word(finding: Finding) -> str:
+    if finding.is_waived:
+        return f"{clip(excuse(finding), 400)}; "
+    return "unverified: " if finding.status is Status.UNVERIFIED else ""
 
 
 def _annotation(item: Placed) -> Annotation:
     finding = item.finding
     line = min(item.line, 2**31 - 1)
-    word = "unverified: " if finding.status is Status.UNVERIFIED else ""
     annotation: Annotation = {
-        "path": item.path, "start_line": line, "end_line": line, "annotation_level": _LEVELS[finding.status],
+        "path": item.path, "start_line": line, "end_line": line, "annotation_level": _LEVELS[_weight(finding)],
         "title": plain(clip(f"{finding.code} {finding.name}", 200))[:255],
-        "message": plain(f"{clip(finding.subject, 300)}: {word}{clip(finding.message)}")[:8000],
+        "message": plain(f"{clip(finding.subject, 300)}: {_word(finding)}{clip(finding.message)}")[:8000],
     }  # fmt: skip
     details = _details(item)
     return annotation | ({"raw_details": details} if details else {})
@@ -70,8 +91,8 @@ def render(report: Report, *, placed: bool = True, taken: Mapping[str, int] | No
     """
     used = taken or {}
     groups: dict[str, list[Placed]] = defaultdict(list)
-    for item in place(report, PROBLEMS, noise_of(report)):
-        groups[_KINDS[item.finding.status]].append(item)
+    for item in _shown(report):
+        groups[_KINDS[_weight(item.finding)]].append(item)
     return "".join(
         line
         for kind in _KINDS.values()
@@ -94,9 +115,8 @@ def kinds(text: str) -> Counter[str]:
 
 def _finding(kind: str, item: Placed, *, placed: bool) -> str:
     finding = item.finding
-    todo = f"; to do: {finding.remedies[0].title}" if finding.remedies else ""
-    word = "unverified: " if finding.status is Status.UNVERIFIED else ""
-    message = f"{clip(finding.subject, 200)}: {word}{clip(finding.message, 1000)}{clip(todo, 500)}"
+    todo = f"; to do: {finding.remedies[0].title}" if finding.remedies and not finding.is_waived else ""
+    message = f"{clip(finding.subject, 200)}: {_word(finding)}{clip(finding.message, 1000)}{clip(todo, 500)}"
     title = f"{finding.code} {finding.name}"
     if placed:
         return command(kind, message, title=title, file=item.path, line=str(item.line))

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 
 from cgroup_preflight.config.properties import BOUNDS, BY_NAME
 from cgroup_preflight.core import codes
-from cgroup_preflight.core.policy import is_firm
+from cgroup_preflight.core.firm import is_firm
 from cgroup_preflight.core.quantities import says
 from cgroup_preflight.core.report import (
     VERDICTS_WORST_FIRST,

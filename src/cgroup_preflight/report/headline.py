@@ -16,6 +16,7 @@ from cgroup_preflight.report.views import view_of
 NAMES_MAX = 3
 _CODE_MAX, _SUBJECT_MAX = 10, 40
 _MESSAGE_MAX = 120
+_NOT_TESTED = "No service was run, so no limit was tested"
 #: The finding of a service whose limits are all in force.
 LIMITS_IN_FORCE = codes.LIMITS_IN_FORCE.code
 #: What is wrong with the config, the plan and the programs; a host is not to blame for it.
@@ -67,7 +68,14 @@ def headline(report: Report, runners: Runners | None = None) -> str:
     ):
         return f"PASS{_on(runners)}: {_rollout(report)}"
     said = {Verdict.FAIL: _failed, Verdict.UNVERIFIED: _unverified, Verdict.PASS: _passed}[report.verdict]
-    return f"{report.verdict.value.upper()}{_on(runners)}: {said(report, runners)}"
+    return f"{headword(report)}{_on(runners)}: {said(report, runners)}"
+
+
+def headword(report: Report) -> str:
+    """The verdict for people: a pass of a report in which no limit was tested is not called one."""
+    is_checked = report.verdict is Verdict.PASS and not report.services and not proves_limits(report)
+    other = any(item.code.startswith((_CONTENTION, _ROLLOUT)) for item in report.findings)
+    return "CHECKED" if is_checked and not other else report.verdict.value.upper()
 
 
 def _on(runners: Runners | None) -> str:
@@ -132,23 +140,30 @@ def _unverified(report: Report, _runners: Runners | None) -> str:
 def _passed(report: Report, runners: Runners | None) -> str:
     if runners is not None:
         # A count would be that of one view.
-        accepted = "; the policy accepts some findings" if any(item.is_waived for item in report.findings) else ""
+        failed = [item for item in report.findings if item.is_accepted_fail]
+        what = f"failures ({_names(failed)})" if failed else "some findings"
+        accepted = f"; the policy accepts {what}" if any(item.is_waived for item in report.findings) else ""
         return f"{_proven_on(runners, _in_words(report))}{accepted}"
     passed = len(_with(report, Status.PASS))
     about_machine = len(view_of(report).machine)
     warned = len(_with(report, Status.WARN)) - about_machine
-    skipped = sum(not item.is_waived for item in _with(report, Status.SKIP))
+    skipped = sum(not item.is_waived and item.code != codes.THRESHOLDS.code for item in _with(report, Status.SKIP))
     warnings = f", {_count(warned, 'warning')}" if warned else ""
     rest = f", {skipped} skipped" if skipped else ""
     machine = f"; {_count(about_machine, 'warning')} about the machine" if about_machine else ""
-    return f"{_proven(report)} ({_count(passed, 'check')} passed{warnings}{rest}{_accepted(report)}{machine})"
+    counts = f"{_count(passed, 'check')} passed{warnings}{rest}{_accepted(report)}{machine}"
+    proven = _proven(report)
+    return f"{proven} ({counts})" if proven else f"{counts}. {_NOT_TESTED}"
 
 
 def _accepted(report: Report, before: str = ", ") -> str:
-    """How many findings do not count, because the config ignores them or the baseline has them."""
+    """How many findings do not count, because the config ignores them or the baseline has them; those that failed by name."""
     found = view_of(report)
-    parts = [f"{len(found.ignored)} ignored"] if found.ignored else []
-    parts += [f"{len(found.forgiven)} forgiven by the baseline"] if found.forgiven else []
+    parts = list[str]()
+    for items, why in ((found.ignored, "ignored"), (found.forgiven, "forgiven by the baseline")):
+        failed = [item for item in items if item.is_accepted_fail]
+        parts += [f"{_count(len(failed), 'failure')} {why} ({_names(failed)})"] if failed else []
+        parts += [f"{len(items) - len(failed)} {why}"] if len(items) > len(failed) else []
     return f"{before}{', '.join(parts)}" if parts else ""
 
 
@@ -160,13 +175,14 @@ def _in_words(report: Report) -> str:
 
 def _proven_on(runners: Runners, in_force: str) -> str:
     if not runners.proven:
-        return "no limit is proven"
+        return "no limit was tested"
     if runners.proven == runners.count:
         return f"{in_force}; the report of each run counts them"
-    return f"{in_force} on {runners.proven} of them; no limit is proven on the others"
+    return f"{in_force} on {runners.proven} of them; no limit was tested on the others"
 
 
 def _proven(report: Report) -> str:
+    """Which limits are proved; empty where no service ran."""
     if _limited(report):
         # With those whose limits are all accepted as not in force: they ran without any, but not without a plan.
         planned = [item for item in report.services if item.limits]
@@ -175,7 +191,7 @@ def _proven(report: Report) -> str:
         return f"{_count(len(report.services), 'service')} ran without a limit in force, so no limit is proven"
     if proves_limits(report):
         return f"{_in_words(report)}; the report of each run counts them"
-    return "no service ran, so no limit is proven"
+    return ""
 
 
 #: The word about a service that failed in something which the policy accepts.

@@ -10,7 +10,7 @@ from html import escape
 from cgroup_preflight.core.quantities import format_bytes
 from cgroup_preflight.core.report import NO_PASS, Finding, LimitResult, Remedy, Report, ServiceResult, Status
 from cgroup_preflight.report.escape import clip, log_lines, plain
-from cgroup_preflight.report.headline import headline, problems, service_word
+from cgroup_preflight.report.headline import headline, headword, problems, service_word
 from cgroup_preflight.report.views import excuse, surroundings, view_of
 
 _STYLE = """
@@ -55,7 +55,7 @@ def render(report: Report) -> str:
         "<!doctype html>", '<html lang="en">', "<head>", '<meta charset="utf-8">',
         f'<meta http-equiv="Content-Security-Policy" content="{escape(_POLICY)}">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f"<title>cgroup-preflight {report.verdict.value.upper()}</title>", f"<style>{_STYLE}</style>", "</head>", "<body>",
+        f"<title>cgroup-preflight {headword(report)}</title>", f"<style>{_STYLE}</style>", "</head>", "<body>",
         *_head(report), *_problems(report), *_services(report), *_accepted(report), *_machine(report), *_others(report),
         "</body>", "</html>", "",
     ]  # fmt: skip
@@ -96,16 +96,20 @@ def _accepted(report: Report) -> Iterable[str]:
         yield "<h2>Ignored</h2>"
         yield from _list(view.ignored)
     if view.forgiven:
-        yield f"<details><summary>{len(view.forgiven)} forgiven by the baseline</summary>"
+        failed = sum(item.is_accepted_fail for item in view.forgiven)
+        fails = f", {failed} of them failed" if failed else ""
+        yield f"<details><summary>{len(view.forgiven)} forgiven by the baseline{fails}</summary>"
         yield from _list(view.forgiven)
         yield "</details>"
+    yield from (f'<p class="soft">Policy: {_text(item.message)}</p>' for item in view.policy)
 
 
 def _list(items: Iterable[Finding]) -> Iterable[str]:
     yield "<ul>"
     for item in items:
         why = f' <span class="soft">({_text(excuse(item))})</span>' if excuse(item) else ""
-        yield f"<li><code>{_text(item.code)}</code> {_text(item.subject)}: {_text(item.message)}{why}</li>"
+        failed = '<span class="fail"><span class="word">fail</span></span> ' if item.is_accepted_fail else ""
+        yield f"<li>{failed}<code>{_text(item.code)}</code> {_text(item.subject)}: {_text(item.message)}{why}</li>"
     yield "</ul>"
 
 

@@ -133,11 +133,20 @@ def _folded(name: str, title: str, rows: Sequence[str]) -> MarkdownSection:
 def _add_accepted(budget: Budget, view: View) -> None:
     """What does not count: the exceptions of the config are shown, what a baseline forgives is folded."""
     ignored = [
-        f"| {_check(item)} | {prose(item.message, 600)}<br>{prose(excuse(item), 900)} |\n" for item in view.ignored
+        f"| {_failed(item)}{_check(item)} | {prose(item.message, 600)}<br>{prose(excuse(item), 900)} |\n"
+        for item in view.ignored
     ]
     budget.add(MarkdownSection(name="ignored findings", head=_IGNORED_HEAD, count=len(ignored), rows=ignored))
-    forgiven = [f"| {_check(item)} | {prose(item.message, 600)}{_at(item)} |\n" for item in view.forgiven]
+    forgiven = [
+        f"| {_failed(item)}{_check(item)} | {prose(item.message, 600)}{_at(item)} |\n" for item in view.forgiven
+    ]
     budget.add(_folded("forgiven findings", "finding{} that the baseline has, too", forgiven))
+    rows = [f"\n**Policy:** {prose(item.message, 600)}\n" for item in view.policy]
+    budget.add(MarkdownSection(name="thresholds", count=len(rows), rows=rows))
+
+
+def _failed(item: Finding) -> str:
+    return "❌ fail " if item.is_accepted_fail else ""
 
 
 def _passed_head(rest: Sequence[Finding]) -> str:
@@ -163,13 +172,19 @@ def _next(report: Report, view: View, worst: Sequence[Finding]) -> str:
     """What to do: the first remedy of the worst finding."""
     if report.verdict is Verdict.PASS:
         groups = ((len(worst), "warning{}"), (len(view.machine), "warning{} about the machine"),
-                  (len(view.ignored), "ignored"), (len(view.forgiven), "forgiven by the baseline"))  # fmt: skip
+                  *_counts(view.ignored, "ignored"), *_counts(view.forgiven, "forgiven by the baseline"))  # fmt: skip
         below = ", ".join(f"{count} {what.format('s' if count > 1 else '')}" for count, what in groups if count)
         return f"**Nothing blocks the merge.** Below: {below}." if below else "**Nothing to do.**"
     counts = ", ".join(f"{count} {status.value}" for status in PROBLEMS if (count := _count(worst, status)))
     title = next((remedy.title for item in worst for remedy in item.remedies), "")
     todo = prose(title, 120) if title else "read the findings below" if worst else "find out why no check ran"
     return f"**To do:** {todo}" + (f" ({counts})" if counts else "")
+
+
+def _counts(items: Sequence[Finding], what: str) -> tuple[tuple[int, str], tuple[int, str]]:
+    """How many of them failed, and how many did not."""
+    failed = sum(item.is_accepted_fail for item in items)
+    return (failed, f"❌ failure{{}} {what}"), (len(items) - failed, what)
 
 
 def _count(findings: Iterable[Finding], status: Status) -> int:

@@ -6,7 +6,7 @@ from cgroup_preflight.core import codes
 from cgroup_preflight.core.report import NO_PASS, PROBLEMS, Finding, Remedy, Report, ServiceResult
 from cgroup_preflight.report.columns import aligned
 from cgroup_preflight.report.escape import clip, log_lines, plain
-from cgroup_preflight.report.headline import headline, problems, service_word
+from cgroup_preflight.report.headline import headline, headword, problems, service_word
 from cgroup_preflight.report.views import View, excuse, surroundings, view_of
 
 _COLOURS = {"pass": "32", "warn": "33", "fail": "31", "unverified": "35", "skip": "2"}
@@ -63,15 +63,18 @@ def render(report: Report, *, colour: bool = False, verbose: bool = False, width
 
 def _accepted(view: View, *, colour: bool, verbose: bool) -> Iterable[str]:
     """What does not count: each exception of the config with its reason; what a baseline forgives is only counted."""
-    if view.ignored or view.forgiven:
+    if view.ignored or view.forgiven or view.policy:
         yield ""
     for word, items in (("ignored", view.ignored), ("forgiven", view.forgiven if verbose else ())):
         for item in items:
+            before = "fail, " if item.is_accepted_fail else ""
             said = f"{plain(clip(f'{item.code} {item.subject}'))}: {plain(clip(item.message))} ({plain(clip(excuse(item)))})"
-            yield f"{_paint(f'{word:<10}', 'skip', colour=colour)} {said}"
+            yield f"{_paint(f'{before + word:<10}', 'fail' if before else 'skip', colour=colour)} {said}"
     if view.forgiven and not verbose:
-        count = len(view.forgiven)
-        yield f"{count} finding{'s' if count > 1 else ''} that the baseline has, too: --verbose lists them"
+        count, failed = len(view.forgiven), sum(item.is_accepted_fail for item in view.forgiven)
+        fails = f", {failed} of them failed" if failed else ""
+        yield f"{count} finding{'s' if count > 1 else ''} that the baseline has, too{fails}: --verbose lists them"
+    yield from (f"{'policy':<10} {plain(clip(item.message))}" for item in view.policy)
 
 
 def _machine(items: Iterable[Finding], *, colour: bool, verbose: bool) -> Iterable[str]:
@@ -102,7 +105,7 @@ def _paint(text: str, status: str, *, colour: bool) -> str:
 
 
 def _head(report: Report, *, colour: bool) -> Iterable[str]:
-    word = report.verdict.value.upper()
+    word = headword(report)
     yield _paint(word, report.verdict.value, colour=colour) + headline(report).removeprefix(word)
     host = report.host
     if host is not None:

@@ -19,13 +19,15 @@ _PRESSURE, _CONTAINER = "pressure", "container"
 class View:
     """`problems` are to be read, the worst first; `machine` are warnings about where the run happened.
 
-    `ignored` are those that the config ignores, `forgiven` those that the baseline has; `rest` passed or was skipped.
+    `ignored` are those that the config ignores, `forgiven` those that the baseline has; `policy` says what the policy changed
+    besides; `rest` passed or was skipped.
     """
 
     problems: tuple[Finding, ...]
     machine: tuple[Finding, ...]
     ignored: tuple[Finding, ...]
     forgiven: tuple[Finding, ...]
+    policy: tuple[Finding, ...]
     rest: tuple[Finding, ...]
 
 
@@ -35,12 +37,16 @@ def view_of(report: Report) -> View:
     served = is_about_services(report)
     for item in report.findings:
         groups[_group(item, served=served)].append(item)
+    for name in ("ignored", "forgiven"):
+        groups[name].sort(key=lambda item: not item.is_accepted_fail)
     return View(**{name: tuple(found) for name, found in groups.items()})
 
 
 def _group(item: Finding, *, served: bool) -> str:
     if item.policy is not None and item.is_waived:
         return "ignored" if item.policy.by is By.IGNORE else "forgiven"
+    if item.code == codes.THRESHOLDS.code:
+        return "policy"
     if item.status not in PROBLEMS:
         return "rest"
     return "machine" if served and is_about_machine(item) else "problems"

@@ -14,7 +14,6 @@ from cgroup_preflight.core.unit_values import is_yes
 from cgroup_preflight.engines.guard import LONG_SECONDS, Guard, SigningClock, SigningProcesses
 from cgroup_preflight.engines.run_scope import Guarded
 from cgroup_preflight.plan.model import Plan, ServicePlan
-from cgroup_preflight.smoke.payloads import SCRIPT
 
 if TYPE_CHECKING:
     from cgroup_preflight.engines.choice import EngineChoice
@@ -40,15 +39,11 @@ class Carried:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class There:
-    """What a run uses on the other machine: the door, which gives the guard its signs, and config and plan with its paths.
-
-    `payload` is the command of the payloads of probes.
-    """
+    """What a run uses on the other machine: the door, which gives the guard its signs, and config and plan with its paths."""
 
     door: "Door"
     config: Config
     plan: Plan
-    payload: tuple[str, ...]
 
 
 class Elsewhere:
@@ -76,7 +71,6 @@ class Elsewhere:
         services = (_moved(item, guarded.folder, home) for item in plan.services)
         yield There(
             door=signing, config=replace(config, folder=home), plan=replace(plan, services=tuple(services)),
-            payload=put_payload(door, guarded.folder),
         )  # fmt: skip
         # Fails where the guard has begun to end the run: what was seen since then is not the fault of a service.
         guard.sign()
@@ -97,13 +91,6 @@ class Elsewhere:
             with open(path, "rb") as source:
                 mode = 0o755 if os.stat(path).st_mode & 0o111 else 0o644
                 door.files.upload(source, f"{folder}/{name}", mode)
-
-
-def put_payload(door: "Door", folder: str) -> tuple[str, ...]:
-    """Puts the payload there; its command."""
-    with open(SCRIPT, "rb") as file:
-        door.files.write(f"{folder}/payload", file.read(), 0o755)
-    return ("python3", "-I", "-S", f"{folder}/payload")
 
 
 def _moved(service: ServicePlan, folder: str, home: str) -> ServicePlan:

@@ -7,7 +7,7 @@ the same arguments, slice, limits and environment, and its output in a file. It 
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 
 from cgroup_preflight.core.reading import value_or
@@ -47,10 +47,10 @@ def parse_trace(text: bytes) -> Trace:
 @contextmanager
 def started_traces(
     engine: Engine, door: "Door", launches: Mapping[str, Launch], scope: str, folder: str
-) -> Iterator[Callable[[], dict[str, Trace]]]:  # fmt: skip
-    """Starts one run for each launch, a few at a time; gives a function that waits for their lines and ends them.
+) -> Iterator[Generator[None, None, dict[str, Trace]]]:  # fmt: skip
+    """Starts one run for each launch, a few at a time; gives a generator that waits for their lines and ends them.
 
-    That returns the traces by the launches' keys. Raises HostError.
+    Each `yield` gives others their turn. It returns the traces by the launches' keys. Raises HostError.
     """
     todo = {
         name: _traced(launch, f"{scope}-_gotrace-{number}.service", folder)
@@ -65,17 +65,17 @@ def started_traces(
             stack.callback(engine.kill, [launch.unit for launch in batch])
             refused.update(stack.enter_context(engine.started(batch)))
 
-        def finish() -> dict[str, Trace]:
+        def finish() -> Generator[None, None, dict[str, Trace]]:
             for number, batch in enumerate(batches):
                 if number:
                     begin(batch)
-                _wait(engine, door, batch)
+                yield from _wait(engine, door, batch)
                 stack.close()
             return {name: _trace(door.files, launch, refused.get(launch.unit, "")) for name, launch in todo.items()}
 
         for batch in batches[:1]:
             begin(batch)
-        yield finish
+        yield finish()
 
 
 def _trace(files: "Files", launch: Launch, refused: str) -> Trace:
@@ -83,13 +83,16 @@ def _trace(files: "Files", launch: Launch, refused: str) -> Trace:
     return Trace(why=refused) if refused and found.first is None else found
 
 
-def _wait(engine: Engine, door: "Door", launches: list[Launch]) -> None:
+def _wait(engine: Engine, door: "Door", launches: list[Launch]) -> Iterator[None]:
     """Until each program has printed its lines or has ended; asks the engine at growing intervals."""
     files, clock = door.files, door.clock
     began = clock.monotonic()
-    deadline, pause, ask_at = began + _DEADLINE, _PAUSE, began + _PAUSE
+    deadline, pause, ask_at, look_at = began + _DEADLINE, _PAUSE, began + _PAUSE, began + _LOOK
     while launches and (now := clock.monotonic()) < deadline:
-        clock.sleep(_LOOK)
+        yield
+        if now < look_at:
+            continue
+        look_at = now + _LOOK
         texts = ((launch, value_or(files.tail(launch.output, 0, _OUTPUT_MAX), b"")) for launch in launches)
         launches = [launch for launch, text in texts if len(_SCHED.findall(text)) < _LINES]
         if launches and now >= ask_at:

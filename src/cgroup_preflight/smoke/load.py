@@ -17,7 +17,7 @@ from cgroup_preflight.plan.share_tree import ShareTree, share_tree
 from cgroup_preflight.plan.shares import Node, shares
 from cgroup_preflight.smoke.probe_plan import ProbeUnit
 
-#: The most processes at the same time: each is a Python.
+#: The most processes at the same time.
 HOGS_MAX = 32
 #: Services in one slice with the same weight and CPU list are one case, of which two show whether they receive the same.
 _OF_A_CASE = 2

@@ -23,6 +23,10 @@ STEAL_MAX, OTHERS_MAX = 0.01, 0.03
 LATE_MAX = 1.3
 #: A slice with less CPU time than this is too small to divide: the scheduler gives some milliseconds at a time; seconds.
 LEAST_SECONDS = 0.5
+#: So much of a slice tells whether a half of a measurement shows something else than the whole; seconds.
+_LEAST_OF_HALF = 0.3
+#: Before so many seconds, only a smaller error ends a measurement, so that as few wrong shares pass as after that time.
+_EARLY_SECONDS, _EARLY_POINTS_MAX = 1.2, 2.0
 #: In how many parts a measurement is repeated: an error is real where each part shows it.
 PARTS = 4
 _QUIET = Remedy(title="run it again on a machine with nothing else to do")
@@ -80,14 +84,14 @@ class LevelShare:
         )
 
 
-def level_shares(load: LoadPlan, windows: Sequence[LoadWindow]) -> tuple[LevelShare, ...]:
-    """The shares of all units whose slice had enough CPU time to divide."""
+def level_shares(load: LoadPlan, windows: Sequence[LoadWindow], least: float = LEAST_SECONDS) -> tuple[LevelShare, ...]:
+    """The shares of all units whose slice had enough CPU time to divide, which is `least` seconds."""
     seconds = sum(window.seconds for window in windows)
     found: list[LevelShare] = []
     for parent in load.parents():
         used = _used(parent, windows)
         total = sum(used.values())
-        if total < LEAST_SECONDS:
+        if total < least:
             continue
         given = shares(replace(parent, most=Fraction(total / seconds).limit_denominator(10**6)))
         whole = sum(given[child.name] for child in parent.children) or Fraction(1)
@@ -117,7 +121,10 @@ def is_clear(load: LoadPlan, windows: Sequence[LoadWindow], most: int) -> bool:
     half = len(windows) // 2
     if half < PARTS // 2 or _is_coming(load, windows, most):
         return False
-    found = (level_shares(load, part) for part in (windows, windows[:half], windows[half:]))
+    bar = POINTS_MAX if sum(window.seconds for window in windows) >= _EARLY_SECONDS else _EARLY_POINTS_MAX
+    if any(abs(level.error) > bar for level in level_shares(load, windows)):
+        return False
+    found = (level_shares(load, part, _LEAST_OF_HALF) for part in (windows[:half], windows[half:]))
     return all(abs(level.error) <= POINTS_MAX for levels in found for level in levels)
 
 

@@ -5,8 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 from cgroup_preflight.core.reading import Known, Missing, Why, value_or
 from cgroup_preflight.core.records import TYPE_CHECKING, dataclass
 from cgroup_preflight.core.report import Finding
+from cgroup_preflight.plan.shares import shares
 from cgroup_preflight.smoke.lifted import is_limited, lifted
-from cgroup_preflight.smoke.load import LoadPlan, plan_load
+from cgroup_preflight.smoke.load import LoadPlan
 from cgroup_preflight.smoke.load_findings import LoadHost, LoadWindow, is_clear, judge_load, untested, without_effect
 
 if TYPE_CHECKING:
@@ -15,18 +16,19 @@ if TYPE_CHECKING:
     from cgroup_preflight.engines.base import Engine
     from cgroup_preflight.host.cgroup import Observer
     from cgroup_preflight.host.door import Door
-    from cgroup_preflight.plan.model import Plan
     from cgroup_preflight.smoke.payloads import Payloads
+    from cgroup_preflight.smoke.probe_plan import ProbeUnit
 
 #: How often is measured at most and how long each time, and how long the processes have before to begin; seconds.
-WINDOWS, WINDOW_SECONDS, SETTLE_SECONDS = 33, 0.3, 0.2
+WINDOWS, WINDOW_SECONDS, SETTLE_SECONDS = 50, 0.2, 0.2
 _UP_SECONDS = 60.0
 #: The longest that it measures on a machine that is busy; seconds.
 _LONGEST = 20.0
-_PAUSE = 0.05
+_PAUSE = 0.02
 #: Seconds that everything may take longer than planned, on a machine whose CPUs are all in use.
 _GRACE = 60.0
 _OUTPUT_MAX = 1 << 16
+_ENDED = "a process of the probe ended before its time"
 #: The fields of a line of /proc/stat (proc_stat(5)), in ticks; guest time is also in user and nice.
 _FIELDS = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal")
 _BUSY = ("user", "nice", "system", "irq", "softirq")
@@ -55,14 +57,12 @@ class LoadPlace:
 
 
 def weigh(
-    place: LoadPlace, scope: str, plan: "Plan", say: Callable[[str], None], *, required: bool,
-    online: frozenset[int] = frozenset(),
+    place: LoadPlace, load: LoadPlan | None, reason: str, say: Callable[[str], None], *, required: bool
 ) -> tuple[Finding, ...]:  # fmt: skip
-    """The finding about the weights of a plan; none where no weight has a sibling. Raises HostError.
+    """The finding about the weights of a plan, from the answer of `plan_load`; none where no weight has a sibling.
 
-    On the CPUs that this process may use, of those that are `online`; `required`: weights without effect are a fail.
+    `required`: weights without effect are a fail. Raises HostError.
     """
-    load, reason = plan_load(scope, plan, place.door.processes.cpus(), online)
     if load is None:
         return (without_effect(reason),) if reason else ()
     say(f"testing CPUWeight with {len(load.hogs)} services at the same time")
@@ -87,7 +87,7 @@ class LoadProbe:
                 return (untested(f"a process could not start: {next(iter(refused.values()))}"),)
             # Again: systemd can write the limits of a slice when it starts a unit in it.
             with self._lifted():
-                if not self._all_up():
+                if not self._all_said("up", {item.unit: 1 for item in self._load.hogs}):
                     return (untested(f"its processes did not start within {_UP_SECONDS:g} s"),)
                 return self._measured(required=required)
 
@@ -108,10 +108,17 @@ class LoadProbe:
         hogs, payloads = self._load.hogs, self._payloads
         cgroups = dict(self._slices) | {self._load.unit_of[item.unit]: payloads.cgroup(item) for item in hogs}
         for item in hogs:
-            folder = self._observer.path(payloads.cgroup(item), "")
-            payloads.ask(item, f"load {self._load.masks[item.unit]} {WINDOWS * WINDOW_SECONDS + _GRACE:g} {folder}")
+            payloads.ask(item, f"load {','.join(map(str, self._cpus(item)))}")
+        if not self._all_said("bound", {item.unit: len(self._cpus(item)) for item in hogs}):
+            return (untested(_ENDED),)
+        # Those that will receive least begin first: later they would hardly get to read the line.
+        given = shares(self._load.tree.top)
+        for item in sorted(hogs, key=lambda item: given[self._load.unit_of[item.unit]]):
+            payloads.ask(item, "go")
         self._clock.sleep(SETTLE_SECONDS)
         windows: list[LoadWindow] = []
+        # The time for reading is of the next window.
+        due = self._clock.monotonic() + WINDOW_SECONDS
         before = self._moment(cgroups)
         end = self._clock.monotonic() + _LONGEST
         while (
@@ -119,7 +126,8 @@ class LoadProbe:
             and self._clock.monotonic() < end
             and not (windows and is_clear(self._load, windows, WINDOWS))
         ):
-            self._clock.sleep(WINDOW_SECONDS)
+            self._clock.sleep(max(due - self._clock.monotonic(), 0.0))
+            due = self._clock.monotonic() + WINDOW_SECONDS
             now = self._moment(cgroups)
             if before is None or now is None:
                 return (untested("cpu.stat or /proc/stat could not be read"),)
@@ -129,21 +137,26 @@ class LoadProbe:
                 windows.append(self._window(before, now))
             before = now
         # One that the kernel killed, for memory, says nothing; its cgroup stays where the engine keeps it.
-        if any(
-            "'ended'" in self._text(payloads.output(item)) or not self._observer.processes(payloads.cgroup(item))
-            for item in hogs
-        ):
-            return (untested("a process of the probe ended before its time"),)
+        if any(len(self._observer.processes(payloads.cgroup(item))) <= len(self._cpus(item)) for item in hogs):
+            return (untested(_ENDED),)
         if not windows:
             return (untested("a limit of the run's slices was set again and again"),)
         return judge_load(self._load, windows, self._host(cgroups, len(windows) * WINDOW_SECONDS), required=required)
 
-    def _all_up(self) -> bool:
-        """Whether each payload has said that it waits; asks until the time is over."""
-        deadline = self._clock.monotonic() + _UP_SECONDS
-        todo = [self._payloads.output(item) for item in self._load.hogs]
-        while todo := [path for path in todo if "'up'" not in self._text(path)]:
-            if self._clock.monotonic() > deadline:
+    def _cpus(self, item: "ProbeUnit") -> list[int]:
+        """The CPUs that a payload uses, with a process on each."""
+        mask = self._load.masks[item.unit]
+        return [cpu for cpu in range(mask.bit_length()) if mask >> cpu & 1]
+
+    def _all_said(self, word: str, counts: Mapping[str, int]) -> bool:
+        """Whether each payload has said a word as often as `counts` has it for its unit; waits until the time is over.
+
+        At once where one has said that a CPU was refused to it.
+        """
+        end = self._clock.monotonic() + _UP_SECONDS
+        todo = {self._payloads.output(item): counts[item.unit] for item in self._load.hogs}
+        while todo := {path: count for path, count in todo.items() if self._text(path).count(f"{word} ") < count}:
+            if self._clock.monotonic() > end or any("refused " in self._text(path) for path in todo):
                 return False
             self._clock.sleep(_PAUSE)
         return True

@@ -7,7 +7,6 @@ is moved into a slice of its own, which the manager makes with the settings that
 """
 
 import os
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 
@@ -17,7 +16,8 @@ from cgroup_preflight.engines.base import Engine
 from cgroup_preflight.host.cgroup import Observer
 from cgroup_preflight.plan.unit_syntax import setting_pairs
 from cgroup_preflight.plan.unitfile import slice_file
-from cgroup_preflight.smoke.probe_plan import ProbeUnit, probe_launch
+from cgroup_preflight.smoke.payload import SCRIPT
+from cgroup_preflight.smoke.probe_plan import Probe, ProbeUnit, probe_launch
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
 
     from cgroup_preflight.host.command import Running
     from cgroup_preflight.host.door import Door, Fifo, Files
+    from cgroup_preflight.plan.model import UnitFile
 else:
     Protocol = object
 
-#: The most payloads that wait at the same time: each is a process of Python.
+#: The most payloads that wait at the same time.
 AT_ONCE = 8
-SCRIPT = os.path.join(os.path.dirname(__file__), "payload.py")
-#: The compiled file where there is one: Python compiles a script on each start, and each unit starts one.
-_PAYLOAD = f"{SCRIPT}c" if os.path.exists(f"{SCRIPT}c") else SCRIPT
-COMMAND = (sys.executable, "-I", "-S", _PAYLOAD)
+_SHELL, _SCRIPT = "/bin/sh", "payload.sh"
+#: A file system in memory of a guest. Elsewhere it is also for other programs, which a full one would harm.
+STORES = "/dev/shm"  # noqa: S108 - its names are made up for the run
 #: On another machine nothing keeps the FIFO open between two lines, so the payload does: its input never comes to an end.
 _KEEPS_INPUT = 'exec <>"$0"; exec "$@"'
 
@@ -55,15 +55,27 @@ class Payloads(Protocol):
 
 
 class _Lines:
-    """The lines for payloads, through a FIFO for each."""
+    """The program of payloads, and for each the FIFO for its lines and its gate."""
 
     def __init__(self, files: "Files", folder: str) -> None:
         self._files, self._folder = files, folder
         self._asks: dict[str, Fifo] = {}
-        self._counts: dict[str, int] = {}
+        self._drops: dict[str, int] = {}
+        #: Those that have something to do.
+        self._busy: set[str] = set()
+        self._has_script = False
 
     def file(self, name: str, kind: str) -> str:
         return os.path.join(self._folder, f"{name}.{kind}")
+
+    def command(self, name: str) -> tuple[str, ...]:
+        """How a payload starts, with its gate."""
+        if not self._has_script:
+            self._files.write_all(self._folder, {_SCRIPT: SCRIPT.encode()})
+            self._has_script = True
+        gate = self.file(name, "gate")
+        self._files.fifo(gate).close()
+        return _SHELL, os.path.join(self._folder, _SCRIPT), gate
 
     def open(self, name: str) -> str:
         path = self.file(name, "ask")
@@ -72,12 +84,20 @@ class _Lines:
 
     def ask(self, name: str, line: str) -> None:
         self._asks[name].write(line)
-        self._counts[name] = self._counts.get(name, 0) + 1
+        if line.startswith("drop "):
+            self._drops[name] = self._drops.get(name, 0) + 1
+            self._busy.discard(name)
+        else:
+            self._busy.add(name)
 
     def is_idle(self, name: str) -> bool:
-        """Whether a payload has answered all that it was asked."""
+        """Whether all has ended that a payload has started."""
         said = self._files.data(self.file(name, "out"))
-        return isinstance(said, Known) and said.value.count(b"{'over'") == self._counts.get(name, 0)
+        return (
+            name not in self._busy
+            and isinstance(said, Known)
+            and said.value.count(b"over ") == self._drops.get(name, 0)
+        )
 
     def close(self, name: str) -> None:
         if (fifo := self._asks.pop(name, None)) is not None:
@@ -89,12 +109,12 @@ class ServicePayloads:
 
     def __init__(
         self, engine: Engine, files: "Files", slices: Mapping[str, str], folder: str, user: tuple[int, int] | None,
-        command: tuple[str, ...] = (),
+        *, keeps_input: bool = False,
     ) -> None:  # fmt: skip
-        """`command` is that of a payload on another machine."""
+        """`keeps_input`: on another machine."""
         self._engine, self._slices, self._user = engine, slices, user
         self._lines = _Lines(files, folder)
-        self._command = command
+        self._keeps_input = keeps_input
 
     @contextmanager
     def started(self, units: Sequence[ProbeUnit], longest: float) -> Iterator[dict[str, str]]:
@@ -103,10 +123,11 @@ class ServicePayloads:
             launches = []
             for item in units:
                 stack.callback(self._lines.close, item.unit)
-                ask = self._lines.open(item.unit)
-                command = ("/bin/sh", "-c", _KEEPS_INPUT, ask, *self._command) if self._command else COMMAND
-                launches.append(probe_launch(item, command=command, user=self._user, longest=longest,
-                                             ask="" if self._command else ask, output=self.output(item)))  # fmt: skip
+                ask, command = self._lines.open(item.unit), self._lines.command(item.unit)
+                if self._keeps_input:
+                    ask, command = "", (_SHELL, "-c", _KEEPS_INPUT, ask, *command)
+                launches.append(probe_launch(item, command=command, user=self._user, longest=longest, ask=ask,
+                                             output=self.output(item)))  # fmt: skip
             yield stack.enter_context(self._engine.started(launches))
 
     def cgroup(self, item: ProbeUnit) -> str:
@@ -136,16 +157,44 @@ class MovedPayloads:
         self._begun: dict[str, Running] = {}
         self._names: dict[str, str] = {}
 
-    def begin(self, units: Sequence[ProbeUnit], pause: Callable[[], None]) -> None:
-        """Starts the first payloads, which wait; calls `pause` after each. Raises HostError, OSError."""
+    def make_room(self, probes: Sequence[Probe], available: int) -> None:
+        """Lets files in memory be as large as these probes need; `available` are the bytes of memory of the guest.
+
+        The kernel takes no more for such a file than the file system may have (mm/shmem.c, shmem_fallocate), which is half
+        of the memory unless somebody sets it. A payload whose file is full goes on with the memory of a process.
+        """
+        most = max((probe.amount for probe in probes if probe.kind not in ("cpu", "tasks")), default=0)
+        if most > available // 2:
+            self._programs.run(("mount", "-o", "remount,size=100%", STORES))
+
+    def begin(self, units: Sequence[ProbeUnit], later: Sequence[ProbeUnit], pause: Callable[[], None]) -> None:
+        """Starts the first payloads, which wait, and calls `pause` after each; makes their slices, and of `later` ones, too.
+
+        Nothing is in these slices meanwhile. The manager has time for them now, and much to do later. Raises HostError,
+        OSError.
+        """
         if not units:
             return
-        lines = (("CPUWeight", "1"),)
-        cgroup = self._engine.create_slices([slice_file(self._waiting, lines)], [self._waiting])[self._waiting]
+        waiting = slice_file(self._waiting, (("CPUWeight", "1"),))
+        cgroup = self._make((*units[:AT_ONCE], *later[:AT_ONCE]), waiting)[self._waiting]
         for item in units[:AT_ONCE]:
             self._start(item)
             self._put(item, cgroup)
             pause()
+
+    def _make(self, units: Sequence[ProbeUnit], *more: "UnitFile") -> Mapping[str, str]:
+        """The slices of those units that have none, and `more`; their cgroups by unit."""
+        # No slice of a config can have the name: the scope in it is random.
+        new = [item for item in units if item.unit not in self._cgroups]
+        places = {
+            item.unit: f"{item.in_slice.removesuffix('.slice')}-{self._scope}_{number}.slice"
+            for number, item in enumerate(new, len(self._cgroups))
+        }
+        files = [slice_file(places[item.unit], (*setting_pairs(item.settings), *item.extra)) for item in new]
+        made = [*more, *files]
+        cgroups = self._engine.create_slices(made, [file.path for file in made]) if made else {}
+        self._cgroups |= {unit: cgroups[place] for unit, place in places.items()}
+        return cgroups
 
     def close(self) -> None:
         """Ends all."""
@@ -157,18 +206,12 @@ class MovedPayloads:
     @contextmanager
     def started(self, units: Sequence[ProbeUnit], longest: float) -> Iterator[dict[str, str]]:  # noqa: ARG002 - it ends with the guest
         """As `Payloads.started`. Raises HostError, OSError."""
-        # No slice of a config can have the name: the scope in it is random.
-        places = {
-            item.unit: f"{item.in_slice.removesuffix('.slice')}-{self._scope}_{number}.slice"
-            for number, item in enumerate(units, len(self._cgroups))
-        }
-        files = [slice_file(places[item.unit], (*setting_pairs(item.settings), *item.extra)) for item in units]
-        cgroups = self._engine.create_slices(files, list(places.values()))
+        self._make(units)
         with ExitStack() as stack:
             refused = {}
             for item in units:
                 stack.callback(self._end, item)
-                cgroup = self._cgroups[item.unit] = cgroups[places[item.unit]]
+                cgroup = self._cgroups[item.unit]
                 if item.unit not in self._names:
                     self._start(item)
                 self._put(item, cgroup)
@@ -193,8 +236,8 @@ class MovedPayloads:
         free = next((name for name in self._begun if name not in self._names.values()), None)
         self._names[item.unit] = free or item.unit
         if free is None:
-            words = (*COMMAND, self._lines.open(item.unit), self._lines.file(item.unit, "out"))
-            self._begun[item.unit] = self._programs.start(words)
+            files = (f"{STORES}/{item.unit}", self._lines.open(item.unit), self._lines.file(item.unit, "out"))
+            self._begun[item.unit] = self._programs.start((*self._lines.command(item.unit), *files))
 
     def _put(self, item: ProbeUnit, cgroup: str) -> None:
         self._engine.write_attribute(self._observer.path(cgroup, "cgroup.procs"), str(self._process(item).pid))

@@ -1,6 +1,6 @@
 """Which limits a probe can test on this machine, which units the probes share, and which run at the same time. Pure.
 
-Most of the time of a probe is the start of Python. So one unit tests all limits of a service that do not disturb each
+The start of a unit takes most of the time of a probe. So one unit tests all limits of a service that do not disturb each
 other, and those of the slice that it is in.
 """
 

@@ -2,7 +2,7 @@
 
 import os
 import resource
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 
@@ -32,6 +32,7 @@ from cgroup_preflight.smoke.evidence import ServiceEvidence
 from cgroup_preflight.smoke.findings import service_findings, service_result
 from cgroup_preflight.smoke.go_findings import proof_findings, target_of
 from cgroup_preflight.smoke.go_trace import Trace, started_traces
+from cgroup_preflight.smoke.load import plan_load
 from cgroup_preflight.smoke.load_measure import LoadPlace, weigh
 from cgroup_preflight.smoke.margins import margin_findings
 from cgroup_preflight.smoke.outside import outside_findings
@@ -87,7 +88,8 @@ def smoke(
         refuse_on_host(wanted, config.path, root=choice.name == "systemd" and not choice.sudo)
     return prove(
         config, only(shipped, names), facts, engine, door, say, user=_run_as(facts, choice, door), inside=inside,
-        before_start=partial(_drop_caches, door) if inside else lambda: None, moves=inside and choice.name == "systemd" and not choice.sudo and not door.host,
+        before_start=partial(_drop_caches, door) if inside else lambda: None,
+        moves=inside and choice.name == "systemd" and not choice.sudo and not door.host,
         elsewhere=_elsewhere(choice, facts, carried),
     )  # fmt: skip
 
@@ -106,18 +108,13 @@ def prove(
     for left in run_scope.clean_leftovers(engine, door):
         say(f"removed what a crashed run left behind ({left})")
     with _folder(door, run_name, stays=inside) as folder, ExitStack() as stack:
-        payload: tuple[str, ...] = ()
         if elsewhere is not None:
             guarded = run_scope.Guarded(scope=run_name, folder=folder, unit_folder=engine.unit_folder)
             there = stack.enter_context(elsewhere.prepared(door, guarded, config, shipped, say))
-            door, config, shipped, payload = there.door, there.config, there.plan, there.payload
-        elif door.host:
-            from cgroup_preflight.smoke.elsewhere import put_payload  # a run on this machine needs none of it
-
-            payload = put_payload(door, folder)
+            door, config, shipped = there.door, there.config, there.plan
         plan = scoped(shipped, run_name, in_place=inside)
         run = _Run(config=config, plan=plan, facts=facts, engine=engine, door=door, name=run_name, folder=folder,
-                   user=user, inside=inside, payload=payload)  # fmt: skip
+                   user=user, inside=inside)  # fmt: skip
         return _proved(run, say, before_start, moves=moves)
 
 
@@ -134,7 +131,6 @@ class _Run:
     folder: str
     user: tuple[int, int] | None
     inside: bool
-    payload: tuple[str, ...]
 
 
 def _proved(run: _Run, say: Say, before_start: Callable[[], None], *, moves: bool) -> SmokeResult:
@@ -154,28 +150,37 @@ def _proved(run: _Run, say: Say, before_start: Callable[[], None], *, moves: boo
         capacity = _capacity(facts, door)
         probes, untried = plan_probes(plan, numbers, capacity)
         with _moved(MovedPayloads(engine, observer, door, run.name, folder) if moves else None) as moved:
-            meanwhile = partial(moved.begin, probe_units(run.name, probes)) if moved else None
+            if moved:
+                moved.make_room(probes, capacity.available_bytes)
+            load, no_load = plan_load(run.name, plan, door.processes.cpus(), value_or(facts.online_cpus, frozenset()))
+            later = load.hogs if load else ()
+            meanwhile = partial(moved.begin, probe_units(run.name, probes), later) if moved else None
             seen = services.run_all(proofs, meanwhile)
             traced = {one.service.unit: launches[one.service.unit] for one in seen if _can_be_traced(one)}
             traces: dict[str, Trace] = {}
-            payloads = moved or ServicePayloads(engine, door.files, scope.cgroups, folder, run.user, run.payload)
-            runner = Probes(engine, observer, door, scope.cgroups, mount, payloads)
+            payloads = moved or ServicePayloads(
+                engine, door.files, scope.cgroups, folder, run.user, keeps_input=bool(door.host)
+            )
+            runner = Probes(engine, observer, door, scope.cgroups, payloads)
             policed = _policed(plan, engine, numbers)
-            # A trace waits most of its time: the processes of the probes can start meanwhile.
+            # A trace waits most of its time: probes of quotas can run meanwhile.
             with started_traces(engine, door, traced, run.name, folder) as finish:
-                pushed = runner.run_all(run.name, probes, say, lambda: traces.update(finish()), capacity, _peaks(seen))
+                pushed = runner.run_all(run.name, probes, say, _noted(finish, traces), capacity, _peaks(seen))
             place = LoadPlace(payloads=payloads, engine=engine, observer=observer, door=door, slices=scope.cgroups)
-            weighed = weigh(place, run.name, plan, say, required="cpu" in config.require.controllers,
-                            online=value_or(facts.online_cpus, frozenset()))  # fmt: skip
+            weighed = weigh(place, load, no_load, say, required="cpu" in config.require.controllers)
     findings = [*_of_services(config, plan, facts, door, seen, inside=inside)]
     findings += [*counted_findings(seen), *proof_findings(seen, traces, plan, target_of(facts, numbers))]
     findings += [*outside_findings(services.strangers, services.units), *probe_findings(pushed, untried)]
     findings += [*weighed, *policed]
     return SmokeResult(
-        findings=(*findings, *(() if inside else (run_scope.cleanup_finding(scope.left),))),
+        findings=(*findings, *(() if inside else (run_scope.cleanup_finding(scope.rest),))),
         services=tuple(service_result(one) for one in seen),
         processes_started=door.programs.started,
     )
+
+
+def _noted(finish: Generator[None, None, dict[str, Trace]], traces: dict[str, Trace]) -> Iterator[None]:
+    traces |= yield from finish
 
 
 def _elsewhere(choice: EngineChoice, facts: Facts, carried: "Carried | None") -> "Elsewhere | None":

@@ -113,7 +113,8 @@ class Services:
             self._find_left(started)
             self._note_strays(started)
             sharing = Counter(unit for proof in started for unit in proof.run.service.slices)
-            return tuple(self._evidence(proof, sharing) for proof in proofs)
+            counted = {unit: self._observer.counters(cgroup) for unit, cgroup in self._slices.items()}
+            return tuple(self._evidence(proof, sharing, counted) for proof in proofs)
         finally:
             self._watch.end()
             for proof in proofs:
@@ -229,8 +230,10 @@ class Services:
                 self.strangers.append(stray)
         self.units = tuple(sorted(self._outside.units))
 
-    def _evidence(self, proof: Proof, sharing: Mapping[str, int]) -> ServiceEvidence:
-        """All of one service; `sharing` is how many services of the run each slice has."""
+    def _evidence(
+        self, proof: Proof, sharing: Mapping[str, int], counted: Mapping[str, Counters]
+    ) -> ServiceEvidence:  # fmt: skip
+        """All of one service; `sharing` is how many services of the run each slice has, `counted` what it counted."""
         run, now = proof.run, self._door.clock.monotonic()
         counters = self._observer.counters(run.cgroup) if run.cgroup else None
         effective = self._observer.effective(run.cgroup) if run.cgroup else None
@@ -243,7 +246,7 @@ class Services:
             covered=proof.covered, silent=run.silent, killed=run.killed, outlasting=run.outlasting,
             stopping=run.stopping, left=run.left,
             counters=counters,
-            slices=tuple(self._observer.counters(self._slices[unit]) for unit in run.service.slices),
+            slices=tuple(counted[unit] for unit in run.service.slices),
             sharing={self._slices[unit]: count for unit, count in sharing.items() if unit in self._slices},
             hold=proof.hold, state=run.state,
             watched=tuple(self._watch.seen(self._cgroup(proof, unit)) for unit, _ in proof.expected if run.cgroup),

@@ -43,13 +43,35 @@ def test_an_exception_with_a_reason_accepts_the_fail_and_shows_it(tmp_path):
     assert status == 0
     assert (found["CGP219"]["status"], found["CGP219"]["policy"]["was"]) == ("skip", "fail")
     shown = call(tmp_path, "validate").out
-    assert "1 ignored" in shown.splitlines()[0]
+    assert "1 failure ignored (CGP219 " in shown.splitlines()[0]
+    assert shown.splitlines()[0].startswith("CHECKED: ")
     assert "one at a time is the plan" in shown
 
 
 def test_an_exception_for_something_else_does_not(tmp_path):
     for text in (ignoring(FAILS, subject="other"), ignoring(FAILS, code="CGP212")):
         assert judged(tmp_path, text)[0] == 1
+
+
+def test_thresholds_that_differ_from_the_defaults_are_named_in_one_line(tmp_path):
+    assert "CGP222" not in judged(tmp_path, WARNS)[1]
+    same = "[policy]\nheadroom_min = '20%'\nthrottled_max = '25%'\n"
+    assert "CGP222" not in judged(tmp_path, WARNS + same)[1]
+    lower = "[policy]\nheadroom_min = '5%'\n[services.a.policy]\nthrottled_max = '99.5%'\n"
+    status, found = judged(tmp_path, WARNS + lower)
+    assert status == 0
+    assert (found["CGP222"]["status"], found["CGP222"]["subject"]) == ("skip", "policy")
+    assert found["CGP222"]["message"] == (
+        "thresholds that differ from the defaults: headroom_min 5% (default 20%); a: throttled_max 99.5% (default 25%)"
+    )
+    assert f"policy     {found['CGP222']['message']}" in call(tmp_path, "validate").out.splitlines()
+
+
+def test_many_thresholds_stay_one_line(tmp_path):
+    more = "".join(f"[services.s{n}]\nbinary = 'nowhere'\nslice = 'api'\n[services.s{n}.policy]\nheadroom_min = '1%'\n"
+                   for n in range(9))  # fmt: skip
+    _, found = judged(tmp_path, WARNS + more)
+    assert found["CGP222"]["message"].endswith("; s5: headroom_min 1% (default 20%); and 3 more")
 
 
 def test_a_comment_on_the_line(tmp_path):

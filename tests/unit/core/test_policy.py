@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cgroup_preflight.core.policy import Ignore, Rules, apply, fits, is_firm, not_run, notes
+from cgroup_preflight.core.firm import is_firm
+from cgroup_preflight.core.policy import Ignore, Rules, apply, fits, not_run, notes
 from cgroup_preflight.core.report import By, Finding, Location, Ruling, Status, Verdict
 from cgroup_preflight.core.verdict import verdict_of
 
@@ -117,29 +118,41 @@ def replace_ignores(rules, *ignores):
 
 
 @pytest.mark.parametrize(
-    "code",
+    ("machines", "subject"),
     [
-        "CGP101",
-        "CGP104",
-        "CGP128",
-        "CGP214",
-        "CGP302",
-        "CGP401",
-        "CGP500",
-        "CGP501",
-        "CGP511",
-        "CGP521",
-        "CGP522",
-        "CGP523",
+        ((), "worker"),
+        (("debian-12",), "worker"),
+        (("debian-12", "debian-13"), "debian-12: worker"),
+        (("web1",), "worker"),
+        (("web1",), "web1: worker"),
+        ((), "this host: worker"),
+        (("debian-12",), "this host: worker"),
     ],
 )
-def test_codes_of_the_proof_are_firm(code):
-    assert is_firm(code)
+def test_an_exception_is_the_same_here_in_guests_and_on_hosts(machines, subject):
+    item = found(subject=subject)
+    for pattern in ("worker", "work*", "*worker", ""):
+        rules = Rules(ignores=(ignore(subject=pattern),), machines=machines)
+        assert statuses([item], rules) == [Status.SKIP], pattern
+        assert notes([item], rules, whole=True) == ()
+    for pattern in ("other", "debian-11: worker", "orker", ": worker", "web2: *"):
+        rules = Rules(ignores=(ignore(subject=pattern),), machines=machines)
+        assert statuses([item], rules) == [Status.FAIL], pattern
 
 
-@pytest.mark.parametrize("code", ["CGP404", "CGP504", "CGP505", "CGP506", "CGP514", "CGP517", "CGP524"])
-def test_other_codes_are_not(code):
-    assert not is_firm(code)
+def test_an_exception_can_name_its_machine():
+    rules = Rules(ignores=(ignore(subject="debian-12: worker"),), machines=("debian-12", "debian-13"))
+    items = [found(subject=f"{name}: worker") for name in ("debian-12", "debian-13")]
+    assert statuses(items, rules) == [Status.SKIP, Status.FAIL]
+    for name, status in (("debian-12", Status.SKIP), ("debian-13", Status.FAIL)):
+        assert statuses([found()], replace(rules, machines=(name,))) == [status]
+    assert statuses([found(subject="this host: worker")], replace(rules, machines=("debian-12",))) == [Status.FAIL]
+
+
+def test_a_name_that_looks_like_that_of_a_machine_is_part_of_the_subject():
+    rules = Rules(ignores=(ignore(subject="worker"),), machines=("debian-12",))
+    assert statuses([found(subject="debian-13: worker")], rules) == [Status.FAIL]
+    assert statuses([found(subject="debian-12: debian-12: worker")], rules) == [Status.FAIL]
 
 
 def test_a_baseline_forgives_what_it_has():

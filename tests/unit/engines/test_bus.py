@@ -107,6 +107,17 @@ def test_kill_names_the_signal(manager, line):
     assert len(heard[0]) > 512
 
 
+def test_of_slices_two_properties_are_asked_for(manager, line):
+    path, cgroup = (b"\1s\0" + b"\0" + text(word) for word in ("/run/a.slice", "/a.slice"))
+    answers = answer(1, "v", path) + answer(2, "v", cgroup) + answer(3, "s", text("unknown"), kind=3)
+    heard = manager((4, answers + answer(4, "v", cgroup)))
+    assert line.of_slices(["a.slice", "b.slice"]) == {
+        "a.slice": {"FragmentPath": "/run/a.slice", "ControlGroup": "/a.slice"}, "b.slice": {"ControlGroup": "/a.slice"},
+    }  # fmt: skip
+    assert heard[0].count(text("org.freedesktop.systemd1.Unit") + b"\0\0" + text("FragmentPath")) == 2
+    assert heard[0].count(text("org.freedesktop.systemd1.Slice")) == 2
+
+
 def pair(at: int, name: str, signature: str, value: bytes) -> bytes:
     """One entry of a{sv} that begins at offset `at` of the message's body."""
     data = b"\0" * (-at % 8) + text(name)
@@ -253,3 +264,11 @@ def test_properties_of_a_running_unit_are_set_in_one_call(manager):
     assert b"\x01g\0\x07sba(sv)\0" in heard[0]
     start = heard[0].index(text("a.slice"))
     assert heard[0][start : start + len(body)] == body
+
+
+@pytest.mark.parametrize("signature", ["a()", "az", "aa()", "(sa())"])
+def test_elements_of_no_size_are_no_answer(manager, line, signature):
+    """They would never end."""
+    manager((1, answer(1, signature, struct.pack("<IIII", 8, 8, 8, 8) * 2)))
+    with pytest.raises(bus.BusError):
+        line.call([bus.Call(path="/", interface="a.b", member="c")])

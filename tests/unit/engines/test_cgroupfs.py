@@ -380,5 +380,5 @@ def test_a_session_brings_a_service_up_and_down_without_a_manager(host, tmp_path
         assert one.state.is_at_end
         assert one.state.result == ("success" if one.is_ready else "exit-code")
         assert observer.exists(one.cgroup)
-    assert run.left == ()
+    assert run.rest.left == ()
     assert host.kernel.folders(f"{host.kernel.mount}/job") == []

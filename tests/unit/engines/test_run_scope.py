@@ -8,9 +8,11 @@ import time
 import pytest
 
 from cgroup_preflight.core.errors import HostError
+from cgroup_preflight.core.reading import Missing, Why
 from cgroup_preflight.core.report import Status
 from cgroup_preflight.engines.run_scope import (
     PREFIX,
+    Rest,
     clean_leftovers,
     cleanup_finding,
     end_runs,
@@ -55,7 +57,7 @@ def test_a_run_has_its_slices_and_leaves_nothing(units):
         assert sorted(os.listdir(units.unit_folder)) == [
             f"{SCOPE}-api.slice", f"{SCOPE}-web.service.d", f"{SCOPE}.slice"
         ]  # fmt: skip
-    assert run.left == ()
+    assert run.rest.left == ()
     assert os.listdir(units.unit_folder) == []
     assert units.machine.now < 1001
 
@@ -71,7 +73,7 @@ def test_a_run_names_its_process_so_that_no_other_run_takes_it_down(units):
 def test_inside_a_guest_nothing_is_removed(units):
     with scope(units, stays=True) as run:
         pass
-    assert (run.left, len(os.listdir(units.unit_folder))) == ((), 3)
+    assert (run.rest.left, len(os.listdir(units.unit_folder))) == ((), 3)
     with pytest.raises(KeyError), scope(units, stays=True):
         raise KeyError
 
@@ -97,8 +99,8 @@ def test_what_stays_is_named(units, keeps, left):
     units.keeps.add(keeps)
     with scope(units) as run:
         pass
-    assert sorted(item.removeprefix(units.unit_folder) for item in run.left) == sorted(left)
-    assert cleanup_finding(run.left).status is Status.FAIL
+    assert sorted(item.removeprefix(units.unit_folder) for item in run.rest.left) == sorted(left)
+    assert cleanup_finding(run.rest).status is Status.FAIL
 
 
 def test_a_cgroup_that_stays_is_named(units, tmp_path):
@@ -108,8 +110,68 @@ def test_a_cgroup_that_stays_is_named(units, tmp_path):
     plan = scoped(build_plan(config_of(TEXT)), SCOPE)
     with run_scope(units, machine.door(), plan, SCOPE, f"{tmp_path}/mount/") as run:
         pass
-    assert run.left == (f"{tmp_path}/mount/{SCOPE}.slice",)
+    assert run.rest.left == (f"{tmp_path}/mount/{SCOPE}.slice",)
     assert machine.now > 1002, "it is looked for a while: the manager may be late"
+
+
+@pytest.mark.parametrize("what", ["names", "exists"])
+@pytest.mark.parametrize(
+    ("why", "status"),
+    [(Why.ABSENT, Status.PASS), (Why.DENIED, Status.UNVERIFIED), (Why.FAILED, Status.UNVERIFIED), (Why.MALFORMED, Status.UNVERIFIED)],
+)  # fmt: skip
+def test_what_cannot_be_read_is_not_gone(units, what, why, status):
+    machine = units.machine
+    with scope(units) as run:
+        setattr(machine, what, lambda path, *_: Missing(source=path, why=why, detail="played"))
+    found = cleanup_finding(run.rest)
+    assert found.status is status
+    assert ("played" in found.message) is (status is Status.UNVERIFIED)
+
+
+def test_what_can_be_read_again_a_moment_later_is_gone(units):
+    machine, until = units.machine, units.machine.now + 3
+    real = machine.names
+    with scope(units) as run:
+        machine.names = lambda path, *_: (
+            real(path) if machine.now > until else Missing(source=path, why=Why.FAILED, detail="played")
+        )
+    assert run.rest == Rest()
+
+
+def test_a_run_that_is_broken_off_says_what_cannot_be_read(units):
+    def broken_off():
+        with scope(units):
+            units.machine.names = lambda path, *_: Missing(source=path, why=Why.DENIED)
+            raise KeyboardInterrupt
+
+    with pytest.raises(HostError, match="what still exists after the run cannot be read"):
+        broken_off()
+
+
+def test_something_left_is_a_fail_although_something_else_cannot_be_read(units):
+    units.keeps.add("units")
+    with scope(units) as run:
+        units.machine.exists = lambda path: Missing(source=path, why=Why.DENIED)
+    assert run.rest.unread
+    assert cleanup_finding(run.rest).status is Status.FAIL
+
+
+def test_a_manager_that_does_not_say_what_runs_has_its_slice_stopped_and_is_an_error(units):
+    ended = []
+    real = units.end_slice
+    units.end_slice = lambda *words: (ended.append(words), real(*words))
+
+    def refuses(*_):
+        raise HostError("Failed to list units", remedy=None)
+
+    def run():
+        with scope(units):
+            units.active = refuses
+
+    with pytest.raises(HostError, match="Failed to list units"):
+        run()
+    assert ended
+    assert os.listdir(units.unit_folder) == []
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, HostError("no", remedy=None), ValueError])
@@ -269,13 +331,13 @@ def test_folders_of_the_crashed_run_go_and_those_of_others_stay(units, tmp_path,
 
 
 def test_nothing_left_is_a_pass_that_says_so():
-    found = cleanup_finding(())
+    found = cleanup_finding(Rest())
     assert (found.code, found.status, found.remedies) == ("CGP510", Status.PASS, ())
 
 
 def test_what_is_left_is_named():
     left = tuple(f"/run/systemd/system/cgpf{number}.slice" for number in range(9))
-    found = cleanup_finding(left)
+    found = cleanup_finding(Rest(left=left))
     assert found.status is Status.FAIL
     assert "left 9 unit(s)" in found.message
     assert left[0] in found.message

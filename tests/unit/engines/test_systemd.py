@@ -44,6 +44,7 @@ class Played:
         self.brief: list[dict[str, dict[str, str]]] = []
         self.commands: list[tuple[str, ...]] = []
         self.shown: list[tuple[str, ...]] = []
+        self.slices: list[dict[str, dict[str, str]]] = []
 
     def call(self, _calls: Sequence[bus.Call]) -> list[object]:
         answer = self.answers.pop(0)
@@ -59,6 +60,11 @@ class Played:
     def show(self, units: Iterable[str], _names: Sequence[str]) -> dict[str, dict[str, str]]:
         self.shown.append(tuple(units))
         return {unit: {**ACTIVE, "Id": unit} for unit in units}
+
+    def of_slices(self, _units: Sequence[str]) -> dict[str, dict[str, str]]:
+        if not self.slices:
+            raise bus.BusError("nobody there")
+        return self.slices.pop(0)
 
     def run(self, argv: tuple[str, ...], *, timeout: float = 20.0, stdin: bytes = b"") -> Reading[Completed]:
         self.commands.append(argv)
@@ -366,6 +372,20 @@ def test_slices_are_loaded_from_our_files(folder):
     assert [argv[1] for argv in played.commands] == ["start", "show"]
 
 
+def test_slices_over_the_socket_are_ours_or_known_after_a_reload(folder):
+    played = Played(["/job/1"])
+    played.brief = [{"a.slice": ACTIVE}]
+    path = f"{folder}/systemd/system/a.slice"
+    played.slices = [
+        {"a.slice": {"ControlGroup": "/a.slice"}},
+        {"a.slice": {"ControlGroup": "/a.slice", "FragmentPath": path}},
+    ]
+    files = [UnitFile(path="a.slice", content="[Slice]\n")]
+    assert played.manager(folder).create_slices(files, ["a.slice"]) == {"a.slice": "/a.slice"}
+    assert played.commands == [("systemctl", "daemon-reload")]
+    assert not played.shown
+
+
 def test_drop_ins_are_written_before_the_manager_looks_and_go_with_their_folders(folder):
     played = Played()
     manager = played.manager(folder, direct=False)
@@ -399,6 +419,9 @@ def test_units_of_a_run_that_are_not_over(folder):
     assert played.commands[0][-1] == "cgpf1*"
     manager.active("cgpf1", ".service")
     assert played.commands[1][-1] == "cgpf1*.service"
+    played.status, played.stdout, played.stderr = 1, "", "Failed to list units: Connection reset by peer"
+    with pytest.raises(HostError, match="Failed to list units"):
+        manager.active("cgpf1")
 
 
 def test_the_end_of_a_slice(folder):

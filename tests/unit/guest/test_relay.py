@@ -3,6 +3,7 @@
 Only the machine between them is missing: the agent starts the tool without a cgroup, as it needs root for that.
 """
 
+import contextlib
 import http.client
 import http.server
 import os
@@ -17,10 +18,12 @@ from pathlib import Path
 import pytest
 
 from cgroup_preflight.core.errors import HostError, UsageError
+from cgroup_preflight.guest import relay
 from cgroup_preflight.guest.image import RootImage
 from cgroup_preflight.guest.inside import agent as inside
 from cgroup_preflight.guest.inside import jobs
 from cgroup_preflight.guest.inside.frames import Frame
+from cgroup_preflight.guest.inside.relay import Relay as InsideRelay
 from cgroup_preflight.guest.project import Project
 from cgroup_preflight.guest.relay import CONNECTIONS_MAX, Forward, Listeners, Relay
 from cgroup_preflight.guest.requirements import GuestMachine
@@ -76,6 +79,9 @@ class Machine:
             inside.serve(self._inner.fileno(), agent)
         except OSError:
             pass
+        finally:
+            if agent._relay is not None:
+                agent._relay._streams.close()
 
     def console_tail(self, lines):
         return ("console",)[:lines]
@@ -87,6 +93,37 @@ class Machine:
         self.line.close()
         self._thread.join(10)
         self._inner.close()
+
+
+class Pieces(Machine):
+    """A machine whose line brings requests in small pieces, as a serial line does: the agent acknowledges each."""
+
+    def __init__(self, program) -> None:
+        super().__init__(program)
+        self._far, (self.line, self._near) = self.line, socket.socketpair()
+        self._threads = [
+            threading.Thread(target=self._pass_on, args=words, daemon=True)
+            for words in ((self._near, self._far, 40), (self._far, self._near, 1 << 16))
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def _pass_on(self, source, target, size) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(size):
+                target.sendall(data)
+                if size < 100:
+                    # The agent reads this piece by itself.
+                    time.sleep(0.005)
+            target.shutdown(socket.SHUT_WR)
+
+    def close(self):
+        self.line.close()
+        super().close()
+        for thread in self._threads:
+            thread.join(10)
+        self._near.close()
+        self._far.close()
 
 
 class Answers(http.server.BaseHTTPRequestHandler):
@@ -114,8 +151,8 @@ def service():
     server.server_close()
 
 
-def guest(script):
-    return Guest(GuestSpec(boot_timeout=10), None, lambda _spec, _image: Machine(("/bin/sh", "-c", script)))
+def guest(script, machine=Machine):
+    return Guest(GuestSpec(boot_timeout=10), None, lambda _spec, _image: machine(("/bin/sh", "-c", script)))
 
 
 def ready(made):
@@ -128,14 +165,14 @@ def ready(made):
 class Carried:
     """`carry_up` in this thread; `meanwhile` runs in another one once the tool has printed something."""
 
-    def __init__(self, script, port, meanwhile=lambda: None, look=lambda: False) -> None:
+    def __init__(self, script, port, meanwhile=lambda: None, look=lambda: False, machine=Machine) -> None:
         self.printed, self.errors = b"", []
         self._meanwhile, self._begun = meanwhile, threading.Event()
         self.listeners = Listeners([Forward(host=SERVICE, port=port)])
         thread = threading.Thread(target=self._work, daemon=True)
         thread.start()
         try:
-            with guest(script) as made:
+            with guest(script, machine) as made:
                 self.status = carry_up(
                     ready(made), "", self.listeners, Handlers(write=self._write, look=look), time.monotonic
                 )
@@ -186,6 +223,90 @@ def test_answers_of_a_service_come_through_while_the_tool_prints(tmp_path, servi
     assert carried.printed == b"begins\nends\n"
     assert (found["one"], found["slow"], len(found["large"])) == (b"/one", b"/slow", 120_000)
     assert found["first"], "a slow answer does not keep the others waiting"
+
+
+#: Longer than a turn may take here: what waits for the end of a turn fails.
+LONG = 25.0
+
+
+def test_a_part_of_an_answer_keeps_nothing_waiting(tmp_path, service, monkeypatch):
+    """The word that a piece of a request was received is no answer: who waits for one then does not see a connection."""
+    monkeypatch.setattr(relay, "TURN", LONG)
+    done, found = tmp_path / "done", []
+
+    def meanwhile():
+        began = time.monotonic()
+        for number in range(3):
+            # By now this host has the word that its request was received, and waits.
+            time.sleep(0.3)
+            found.append(get(service, f"/{number}"))
+        found.append(time.monotonic() - began < LONG)
+        done.touch()
+
+    assert Carried(UNTIL.format(done=done), service, meanwhile, machine=Pieces).status == 0
+    assert found == [b"/0", b"/1", b"/2", True]
+
+
+def test_a_reader_that_was_slow_is_told_to_the_guest_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(relay, "TURN", LONG)
+    size, done, found = 8 << 20, tmp_path / "done", []
+    with socket.create_server((SERVICE, 0)) as server:
+
+        def serve():
+            line, _ = server.accept()
+            with line:
+                line.sendall(b"x" * size)
+
+        threading.Thread(target=serve, daemon=True).start()
+
+        def meanwhile():
+            began = time.monotonic()
+            with socket.socket() as line:
+                line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+                line.settimeout(40)
+                line.connect(("127.0.0.1", server.getsockname()[1]))
+                # Now the guest learns that it is slow.
+                time.sleep(0.5)
+                count = 0
+                while data := line.recv(1 << 16):
+                    count += len(data)
+            found.extend((count, time.monotonic() - began < LONG))
+            done.touch()
+
+        assert Carried(UNTIL.format(done=done), server.getsockname()[1], meanwhile).status == 0
+    assert found == [size, True]
+
+
+def test_a_service_whose_queue_is_full_keeps_no_other_waiting_and_answers_later(service):
+    with socket.create_server((SERVICE, 0), backlog=0) as busy, contextlib.ExitStack() as stack:
+        full = []
+        for _ in range(4):
+            line = stack.enter_context(socket.socket())
+            line.setblocking(False)
+            line.connect_ex(busy.getsockname())
+            full.append(line)
+        reading, writing = os.pipe()
+        stack.callback(os.close, reading)
+        stack.callback(os.close, writing)
+        job = jobs.Job(process=None, cgroup=Path("/nowhere"), stdout=None, stderr=None, pipe=reading)
+        made = InsideRelay(reading)
+        stack.callback(made._streams.close)
+        head = {"open": [[1, *busy.getsockname()], [2, SERVICE, service]], "data": [[1, 5]], "eof": [1]}
+        answer, _ = made.turn(job, head, b"hello", 0.0)
+        assert "close" not in answer
+        assert len(made._streams) == 2
+        # The kernel tries again after a second.
+        busy.setblocking(False)
+        said, until, lines = b"", time.monotonic() + 40, list[socket.socket]()
+        while said != b"hello" and time.monotonic() < until:
+            with contextlib.suppress(BlockingIOError):
+                lines.append(stack.enter_context(busy.accept()[0]))
+                lines[-1].setblocking(False)
+            made.turn(job, {}, b"", 0.05)
+            for line in lines:
+                with contextlib.suppress(BlockingIOError):
+                    said += line.recv(10)
+        assert said == b"hello"
 
 
 def test_a_service_that_does_not_listen_closes_the_connection(tmp_path):
@@ -258,6 +379,9 @@ class Lying:
 
     def request(self, *_, **__):
         """Takes everything."""
+
+    def has_answer(self, *, read):
+        return read
 
     def answer(self, *_, **__):
         ends, self.ends = self.ends, []

@@ -343,3 +343,24 @@ def test_an_empty_kernel_file_is_empty_and_a_cut_one_malformed():
 def test_the_longest_name_of_a_container_manager(length, known):
     reading = read_container(FakeFs({"/run/systemd/container": "a" * length + "\n"}), Known(value="6.1.0", source="k"))
     assert isinstance(reading, Known) is known
+
+
+@pytest.mark.parametrize(
+    ("parse", "text"),
+    [
+        (parse_flat_keyed, "a {}"), (parse_limit, "{}"), (parse_cpu_max, "{} 100000"), (parse_cpu_max, "max {}"),
+        (procfs.parse_meminfo, "MemTotal: {} kB\n"), (procfs.parse_number, "{}"),
+    ],
+)  # fmt: skip
+def test_a_number_that_no_kernel_has_is_another_form(parse, text):
+    """A host can say any: one with a thousand digits is no number that can be divided."""
+    parse(text.format("9" * 20))
+    for digits in (21, 400, 5000):
+        with pytest.raises(ValueError, match=r"."):
+            parse(text.format("9" * digits))
+
+
+@pytest.mark.parametrize("number", ["nan", "inf", "-inf", "1e999"])
+def test_pressure_is_a_finite_number(number):
+    with pytest.raises(ValueError, match="not a number"):
+        parse_pressure(f"some avg10={number} total=1")

@@ -75,3 +75,18 @@ def test_metrics_have_every_slice(cgroups, asker, monkeypatch):
     page = b"".join(readings.render(Style.TEXT, packed=False))
     assert b'slice="a.slice"' in page
     assert b'slice="b.slice"' not in page
+
+
+@pytest.mark.parametrize("read", [lambda fs: moment_of(fs, 0), lambda fs: page_of(fs, ["a"], 0)])
+@pytest.mark.parametrize(("digits", "is_read"), [(20, True), (21, False), (4000, False)])
+def test_a_host_with_a_number_that_no_kernel_has_is_lost_and_nothing_else(
+    cgroups, asker, monkeypatch, read, digits, is_read
+):
+    monkeypatch.setattr("cgroup_preflight.metrics.asked.cgroup_mount", lambda fs: str(cgroups.top))
+    cgroups.write("/a.slice", "memory.current", "9" * digits + "\n")
+    rounds = Rounds(asker)
+    if is_read:
+        assert rounds.read(lambda fs, _: read(fs)) is not None
+        return
+    with pytest.raises(HostError, match="more than 20 digits"):
+        rounds.read(lambda fs, _: read(fs))

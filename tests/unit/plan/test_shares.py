@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cgroup_preflight.core.records import replace
-from cgroup_preflight.plan.shares import IDLE_WEIGHT, Node, shares
+from cgroup_preflight.plan.shares import IDLE_WEIGHT, Node, _by_flow, shares
 
 CPUS = st.integers(1, 4)
 AMOUNTS = st.none() | st.fractions(0, 5, max_denominator=8)
@@ -41,6 +41,16 @@ def trees(draw: st.DrawFn, *, lists: bool = True) -> Node:
     return Node(
         name="top", cpus=frozenset(range(cpus)), children=tuple(node(1) for _ in range(draw(st.integers(1, 3))))
     )
+
+
+@FEW
+@given(trees(lists=False), AMOUNTS)
+def test_where_only_weights_count_no_flow_is_needed(top, most):
+    def bare(node: Node) -> Node:
+        return replace(node, most=None, children=tuple(map(bare, node.children)))
+
+    top = replace(bare(top), most=most)
+    assert shares(top) == _by_flow(top)
 
 
 def leaves(top: Node) -> list[Node]:

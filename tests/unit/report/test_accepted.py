@@ -45,10 +45,16 @@ def words(some):
 
 def test_the_first_line_counts_what_does_not_count():
     assert headline(ACCEPTED) == (
-        "PASS: 2 limits of 1 service are in force (2 checks passed, 1 ignored, 1 forgiven by the baseline)"
+        "PASS: 2 limits of 1 service are in force (2 checks passed, 1 failure ignored (CGP506 web), "
+        "1 failure forgiven by the baseline (CGP505 api))"
+    )
+    warned = replace(IGNORED, policy=replace(IGNORED.policy, was=Status.WARN))
+    assert headline(report(*PROVED, warned, warned, services=(GOOD,))).endswith("(2 checks passed, 2 ignored)")
+    assert headline(report(*PROVED, warned, IGNORED, services=(GOOD,))).endswith(
+        "(2 checks passed, 1 failure ignored (CGP506 web), 1 ignored)"
     )
     failed = report(*PROVED, finding(Status.FAIL), IGNORED, services=(GOOD,))
-    assert headline(failed) == "FAIL: 1 of 4 checks failed: CGP501 user-api; 1 ignored"
+    assert headline(failed) == "FAIL: 1 of 4 checks failed: CGP501 user-api; 1 failure ignored (CGP506 web)"
     assert headline(report(IGNORED)) == "UNVERIFIED: all that was found is ignored; this is not a pass"
 
 
@@ -56,15 +62,18 @@ def test_limits_that_are_accepted_as_not_in_force_are_in_the_total():
     bad = replace(GOOD, name="bad", limits=tuple(replace(item, ok=False, actual="max") for item in GOOD.limits))
     ignored = replace(IGNORED, code="CGP501", subject="bad")
     said = headline(report(*PROVED, ignored, services=(bad, GOOD)))
-    assert said == "PASS: 2 of 4 limits of 2 services are in force (2 checks passed, 1 ignored)"
+    assert said == "PASS: 2 of 4 limits of 2 services are in force (2 checks passed, 1 failure ignored (CGP501 bad))"
 
 
 def test_several_runners_do_not_hide_what_does_not_count():
     missing = replace(IGNORED, code="CGP501", policy=replace(IGNORED.policy, reason="soon"))
     for some, said in (
-        (ACCEPTED, "the limits are in force; the report of each run counts them; the policy accepts some findings"),
+        (ACCEPTED, ("the limits are in force; the report of each run counts them; the policy accepts failures "
+         "(CGP505 api, CGP506 web)")),
+        (report(*PROVED, replace(IGNORED, policy=replace(IGNORED.policy, was=Status.WARN)), services=(GOOD,)),
+         "the limits are in force; the report of each run counts them; the policy accepts some findings"),
         (report(*PROVED, missing, services=(GOOD,)),
-         "not all limits are in force; the report of each run counts them; the policy accepts some findings"),
+         "not all limits are in force; the report of each run counts them; the policy accepts failures (CGP501 web)"),
         (report(*PROVED, services=(GOOD,)), "the limits are in force; the report of each run counts them"),
     ):  # fmt: skip
         legs = [Leg(name="a", report=some), Leg(name="b", report=report(*PROVED, services=(GOOD,)))]
@@ -77,12 +86,14 @@ def test_text():
     assert lines[table + 1].endswith("accepted")
     below = "\n".join(lines[table:])
     assert (
-        "ignored    CGP506 web: did not stop (fail, ignored until 2027-06-30: it drains its queue [deploy/cgroup-preflight.toml:30])"
+        "fail, ignored CGP506 web: did not stop (fail, ignored until 2027-06-30: it drains its queue [deploy/cgroup-preflight.toml:30])"
         in below
     )
-    assert "1 finding that the baseline has, too: --verbose lists them" in below
+    assert "1 finding that the baseline has, too, 1 of them failed: --verbose lists them" in below
     assert "CGP505" not in below
-    assert "forgiven   CGP505 api: was slow (fail, and the baseline has it, too)" in text.render(ACCEPTED, verbose=True)
+    assert "fail, forgiven CGP505 api: was slow (fail, and the baseline has it, too)" in text.render(
+        ACCEPTED, verbose=True
+    )
 
 
 def test_markdown():
@@ -90,6 +101,45 @@ def test_markdown():
     for part in ("Ignored", "CGP506", "did not stop", "it drains its queue", "until 2027-06-30", "CGP505", "accepted"):
         assert squeeze(part) in squeeze(shown)
     assert squeeze("1 finding that the baseline has, too") in squeeze(shown)
+    assert markdown.render(ACCEPTED).splitlines()[1] == (
+        "**Nothing blocks the merge.** Below: 1 ❌ failure ignored, 1 ❌ failure forgiven by the baseline."
+    )
+    assert "| ❌ fail <code>CGP506</code>" in markdown.render(ACCEPTED)
+    warned = report(*PROVED, replace(IGNORED, policy=replace(IGNORED.policy, was=Status.WARN)), services=(GOOD,))
+    assert markdown.render(warned).splitlines()[1] == "**Nothing blocks the merge.** Below: 1 ignored."
+    assert "❌" not in markdown.render(warned)
+
+
+def test_a_failure_that_is_ignored_is_before_warnings_that_are():
+    warned = replace(IGNORED, subject="api", policy=replace(IGNORED.policy, was=Status.WARN))
+    some = report(*PROVED, warned, IGNORED, services=(GOOD,))
+    assert view_of(some).ignored == (IGNORED, warned)
+    lines = [line for line in text.render(some).splitlines() if "ignored" in line and " CGP506 " in line]
+    assert [line.split("CGP506 ")[1][:3] for line in lines] == ["web", "api"]
+    assert [line.startswith("fail, ") for line in lines] == [True, False]
+    assert text.render(some, colour=True).count("\x1b[31mfail, ignored") == 1
+
+
+def test_annotations_show_a_failure_that_is_ignored_with_its_reason():
+    warned = replace(IGNORED, subject="api", policy=replace(IGNORED.policy, was=Status.WARN))
+    some = report(*PROVED, warned, IGNORED, FORGIVEN, services=(GOOD,))
+    (line,) = annotations.render(some).splitlines()
+    assert line.startswith("::warning ")
+    assert "fail, ignored until 2027-06-30: it drains its queue" in line
+    assert "to do" not in line
+    ((one,),) = annotations.batches(some)
+    assert one["annotation_level"] == "warning"
+    assert "fail, ignored until 2027-06-30: it drains its queue" in one["message"]
+
+
+def test_thresholds_of_the_policy_are_one_line():
+    said = "thresholds that differ from the defaults: headroom_min 5% (default 20%)"
+    some = report(*PROVED, finding(Status.SKIP, code="CGP222", subject="policy", message=said), services=(GOOD,))
+    assert headline(some) == headline(report(*PROVED, services=(GOOD,)))
+    assert f"policy     {said}" in text.render(some).splitlines()
+    assert squeeze(f"Policy: {said}") in squeeze(words(some))
+    assert f"Policy: {said}" in html_page.render(some)
+    assert "Policy" not in markdown.render(ACCEPTED)
 
 
 def test_html():
@@ -97,9 +147,10 @@ def test_html():
     assert (
         page.index("<h2>Services</h2>")
         < page.index("<h2>Ignored</h2>")
-        < page.index("1 forgiven by the baseline</summary>")
+        < page.index("1 forgiven by the baseline, 1 of them failed</summary>")
     )
     assert "it drains its queue" in page
+    assert page.count('<span class="fail"><span class="word">fail</span></span> <code>CGP50') == 2
     assert "What to look at" not in page
     machine = html_page.render(MACHINE)
     assert (
@@ -146,8 +197,11 @@ def test_sarif_suppresses_them():
 
 def test_lists_of_problems_leave_them_out():
     assert json.loads(codequality.render(ACCEPTED)) == []
-    assert annotations.render(ACCEPTED) == ""
-    assert annotations.batches(ACCEPTED) == [[]]
+    warned = report(
+        *PROVED, replace(IGNORED, policy=replace(IGNORED.policy, was=Status.WARN)), FORGIVEN, services=(GOOD,)
+    )
+    assert annotations.render(warned) == ""
+    assert annotations.batches(warned) == [[]]
 
 
 def test_warnings_about_the_machine_are_below_the_table():
@@ -282,5 +336,5 @@ def test_reasons_and_places_are_foreign_text(hostile):
 @given(reports())
 def test_each_finding_is_in_exactly_one_group(some):
     found = view_of(some)
-    groups = (found.problems, found.machine, found.ignored, found.forgiven, found.rest)
+    groups = (found.problems, found.machine, found.ignored, found.forgiven, found.policy, found.rest)
     assert sorted(map(id, (item for group in groups for item in group))) == sorted(map(id, some.findings))

@@ -87,8 +87,6 @@ def test_programs_and_files_arrive_and_config_and_plan_name_them_there(door, pla
         assert stat.S_IMODE(web.stat().st_mode) == 0o755
         assert stat.S_IMODE(Path(home, "data.txt").stat().st_mode) == 0o644
         assert stat.S_IMODE(trial.folder.stat().st_mode) == 0o700, "all services run as who they are copied by"
-        assert there.payload[-1].startswith(str(trial.folder))
-        assert Path(there.payload[-1]).exists()
         assert trial.said == ["copying 3 file(s), 97.7K, to far"]
         there.door.clock.sleep(0)
         calls = (played / "calls").read_text()

@@ -2,9 +2,10 @@
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -169,8 +170,20 @@ class Units:
         self.killed += units
 
 
-def traces_of(units: Units, launches: Mapping[str, Launch], folder: Path) -> AbstractContextManager[Finish]:
-    return started_traces(cast("Engine", units), Machine().door(), launches, "cgpf00", str(folder))
+@contextmanager
+def traces_of(units: Units, launches: Mapping[str, Launch], folder: Path) -> Iterator[Finish]:
+    door = Machine().door()
+
+    def finished(turns: Generator[None, None, dict[str, Trace]]) -> dict[str, Trace]:
+        while True:
+            try:
+                next(turns)
+            except StopIteration as end:
+                return cast("dict[str, Trace]", end.value)
+            door.clock.sleep(0.02)
+
+    with started_traces(cast("Engine", units), door, launches, "cgpf00", str(folder)) as turns:
+        yield partial(finished, turns)
 
 
 def launch_in(slice_name: str, folder: str = "/") -> Launch:

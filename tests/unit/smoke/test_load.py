@@ -229,6 +229,21 @@ def test_clear_is_as_planned_in_both_halves_and_only_then() -> None:
     assert is_clear(load, [less, more, less, more], 33)
 
 
+def test_a_short_measurement_ends_only_for_a_smaller_error() -> None:
+    load = load_of()
+
+    def short(factor: float) -> LoadWindow:
+        parts = {name: value / 5 for name, value in used(load, a=factor).items()}
+        return window(load, used=parts, seconds=0.2)
+
+    largest = {
+        factor: max(abs(level.error) for level in level_shares(load, [short(factor)] * 4)) for factor in (0.95, 0.9)
+    }
+    assert largest[0.95] < 2 < largest[0.9] < POINTS_MAX
+    assert [is_clear(load, [short(0.95)] * count, 50) for count in (3, 4, 6)] == [False, True, True]
+    assert [is_clear(load, [short(0.9)] * count, 50) for count in (4, 5, 6)] == [False, False, True]
+
+
 def test_what_has_too_little_time_so_far_is_waited_for_only_if_it_comes() -> None:
     load = load_of(TEXT.replace("CPUWeight = 100", "CPUWeight = 900"))
     parts = {name: value / 10 for name, value in used(load).items()}

@@ -12,7 +12,7 @@ from cgroup_preflight.host.cgroup import Observer
 from cgroup_preflight.host.fs import LiveFs
 from cgroup_preflight.host.local import LocalFiles
 from cgroup_preflight.plan.shares import shares
-from cgroup_preflight.smoke.load import plan_load
+from cgroup_preflight.smoke.load import LoadPlan, plan_load
 from cgroup_preflight.smoke.load_measure import SETTLE_SECONDS, WINDOW_SECONDS, WINDOWS, LoadPlace, LoadProbe, weigh
 from cgroup_preflight.smoke.probe_plan import ProbeUnit
 from tests.unit.smoke.fabricate import SCOPE, plan
@@ -55,7 +55,7 @@ class Played:
         #: Units of the config whose process was killed.
         self.killed: set[str] = set()
         self.refused: dict[str, str] = {}
-        self.says = "{'up': 7}\n"
+        self.says, self.answers = "up 7\n", "bound 1\n"
         self.on_start: Callable[[], None] = lambda: None
         self.on_sleep: Callable[[], None] = lambda: None
         self.used = dict.fromkeys(self.rates, 0.0)
@@ -71,7 +71,7 @@ class Played:
             folder = self.root / "m" / cgroup.strip("/")
             folder.mkdir(parents=True, exist_ok=True)
             (folder / "cpu.stat").write_text(f"usage_usec {int(self.used[name] * 1e6)}\nuser_usec 1\n")
-            (folder / "cgroup.procs").write_text("" if name in self.killed else "7\n")
+            (folder / "cgroup.procs").write_text("7\n" if name in self.killed else "7\n8\n")
             if self.has_weights:
                 (folder / "cpu.weight").write_text("100\n")
         (self.root / "proc").mkdir(exist_ok=True)
@@ -113,6 +113,8 @@ class Played:
 
     def ask(self, item: ProbeUnit, line: str) -> None:
         self.asked.append((item.unit, line))
+        with Path(self.output(item)).open("a") as file:
+            file.write(self.answers if line.startswith("load ") else "")
 
     def output(self, item: ProbeUnit) -> str:
         return f"{self.root}/{item.unit}.out"
@@ -138,8 +140,9 @@ def test_shares_as_planned_pass_and_all_processes_push_at_the_same_time(tmp_path
     played = Played(tmp_path)
     found = played.run()
     assert (found.status, found.code) == (Status.PASS, "CGP517")
-    assert [unit for unit, _ in played.asked] == [item.unit for item in played.load.hogs]
-    assert all(line.startswith("load 2 ") and f"/m{API}/" in line for _, line in played.asked)
+    first, second = (item.unit for item in played.load.hogs)
+    # All are bound before one begins, and the one that will receive least begins first.
+    assert played.asked == [(first, "load 1"), (second, "load 1"), (second, "go"), (first, "go")]
     assert found.evidence["a.service"] == "75.0% of api.slice, planned 75.0%"
     assert found.evidence["cpus"] == "1"
 
@@ -179,13 +182,17 @@ def test_a_quota_that_the_manager_writes_when_it_starts_a_unit_is_lifted_and_so_
     assert (found.status, "again and again" in found.message) == (Status.UNVERIFIED, True)
 
 
+def planned(text: str) -> tuple[LoadPlan | None, str]:
+    return plan_load(SCOPE, plan(text), frozenset({0, 1}))
+
+
 def test_weigh_says_what_it_does_and_nothing_where_no_weight_counts(tmp_path: Path) -> None:
     played, said = Played(tmp_path), list[str]()
-    (found,) = weigh(played.place(), SCOPE, plan(TEXT), said.append, required=True)
+    (found,) = weigh(played.place(), *planned(TEXT), said.append, required=True)
     assert (found.status, said) == (Status.PASS, ["testing CPUWeight with 2 services at the same time"])
-    assert weigh(played.place(), SCOPE, plan(TEXT.replace("CPUWeight = 300\n", "")), said.append, required=True) == ()
+    assert weigh(played.place(), *planned(TEXT.replace("CPUWeight = 300\n", "")), said.append, required=True) == ()
     limited = TEXT.replace("CPUWeight = 300", 'CPUWeight = 300\nAllowedCPUs = "0"') + 'AllowedCPUs = "1"\n'
-    (found,) = weigh(played.place(), SCOPE, plan(limited), said.append, required=True)
+    (found,) = weigh(played.place(), *planned(limited), said.append, required=True)
     assert (found.status, len(said)) == (Status.SKIP, 1)
 
 
@@ -239,15 +246,15 @@ def test_processes_that_do_not_start_are_unverified(tmp_path: Path) -> None:
     assert (found.status, "did not start within" in found.message) == (Status.UNVERIFIED, True)
 
 
-def test_a_process_that_ends_before_its_time_is_unverified(tmp_path: Path) -> None:
+def test_a_process_that_may_not_use_its_cpu_is_unverified(tmp_path: Path) -> None:
     played = Played(tmp_path)
-    played.on_sleep = lambda: Path(played.output(played.load.hogs[0])).write_text("{'ended': 1}\n") and None  # type: ignore[assignment, func-returns-value]
+    played.answers = "refused 1\n"
     found = played.run()
     assert (found.status, "ended before its time" in found.message) == (Status.UNVERIFIED, True)
 
 
 def test_a_process_that_the_kernel_killed_is_no_error_of_the_weights(tmp_path: Path) -> None:
-    """All of a payload at once, so that nobody says it; the cgroup stays in a guest and with the engine cgroupfs."""
+    """Nobody says it: the payload itself stays."""
     played = Played(tmp_path)
     played.killed.add(B)
     played.rates |= {A: 1.0, B: 0.0}

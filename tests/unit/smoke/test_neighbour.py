@@ -12,7 +12,7 @@ from cgroup_preflight.smoke.probe_findings import probe_findings
 from cgroup_preflight.smoke.probe_plan import Capacity, plan_probes, probe_units
 from tests.unit.engines.machine import MOUNT, Unit
 from tests.unit.smoke.fabricate import NUMBERS, SCOPE, SLICE, plan
-from tests.unit.smoke.test_probes import Trial
+from tests.unit.smoke.test_probes import Trial, well
 
 MIB = 1 << 20
 PAIR = """
@@ -147,13 +147,17 @@ class Kernel:
     def __init__(self, trial: Trial, pushes: list[str]) -> None:
         self.trial, self.pushes, self.asked = trial, pushes, list[tuple[str, str]]()
 
-    def __call__(self, kind: str, cgroup: str, unit: Unit) -> str:
+    def __call__(self, kind: str, _cgroup: str, unit: Unit) -> str:
         files = self.trial.machine.files
+        if kind == "drop":
+            if unit.name == WRITER:
+                self.asked.append((kind, unit.name))
+            return "over 0\n"
         self.asked.append((kind, unit.name))
-        if kind in ("keep", "own"):
+        if unit.name == WRITER and kind in ("keep", "own"):
             files[f"{MOUNT}{unit.cgroup}/memory.stat"] = f"anon {MIB}\nshmem {7 * MIB}\n"
-            return f"{{'kept': 8388608}}\n{{'over': '{kind}'}}\n"
-        if unit.name == WEB and cgroup == unit.cgroup and kind in ("max", "rival"):
+            return "full 8388608\n"
+        if unit.name == WEB and self.pushes:
             which = self.pushes.pop(0)
             if which == "own":
                 files[f"{MOUNT}{unit.cgroup}/memory.events.local"] = "oom 1\n"
@@ -164,7 +168,8 @@ class Kernel:
                 files[f"{MOUNT}{SLICE}/memory.max"] = f"{70 * MIB}\n"
             if which == "neighbour":
                 files[f"{MOUNT}{SLICE}/{WRITER}/memory.events"] = "oom_kill 1\n"
-        return f"{{'over': '{kind}'}}\n"
+                return "full 8388608\n"
+        return "ended 137\n"
 
 
 @pytest.fixture
@@ -185,7 +190,7 @@ def of_web(kernel: Kernel):
 
 def test_one_push_is_enough_where_the_own_limit_acts(tried):
     kernel, seen = tried("own")
-    assert of_web(kernel) == [("keep", WRITER), ("max", WEB), ("drop", WRITER)]
+    assert of_web(kernel) == [("keep", WRITER), ("push", WEB), ("drop", WRITER)]
     assert seen.beside == Beside(label="writer", kept=8 * MIB)
     (found,) = probe_findings([seen], [])
     assert found.status is Status.PASS
@@ -198,7 +203,7 @@ def test_one_push_is_enough_where_the_own_limit_acts(tried):
 def test_where_the_slice_has_too_little_the_limit_is_tested_alone_and_then_both_compete(tried, last, words):
     kernel, seen = tried("slice", "own", last)
     assert kernel.asked[:7] == [
-        ("keep", WRITER), ("max", WEB), ("drop", WRITER), ("max", WEB), ("own", WRITER), ("rival", WEB), ("drop", WRITER),
+        ("keep", WRITER), ("push", WEB), ("drop", WRITER), ("push", WEB), ("own", WRITER), ("own", WEB), ("drop", WRITER),
     ]  # fmt: skip
     limit, harm = probe_findings([seen], [])
     assert limit.status is Status.PASS
@@ -219,23 +224,23 @@ def test_a_push_that_reaches_nothing_says_nothing_about_a_neighbour(tried):
 def test_a_limit_that_is_reached_only_without_a_neighbour_passes(tried):
     """A MemoryHigh of the slice slows the probe down while the neighbour has memory."""
     kernel, seen = tried("", "own")
-    assert kernel.asked[:4] == [("keep", WRITER), ("max", WEB), ("drop", WRITER), ("max", WEB)]
+    assert kernel.asked[:4] == [("keep", WRITER), ("push", WEB), ("drop", WRITER), ("push", WEB)]
     (found,) = probe_findings([seen], [])
     assert (found.status, seen.beside) == (Status.PASS, None)
 
 
 def test_a_limit_that_does_not_act_is_pushed_against_once(tmp_path):
     trial = Trial(tmp_path, PAIR)
-    lines = {"keep": "{'kept': 4096}", "max": "{'finished': True}"}
-    trial.reply = lambda kind, _cgroup, _unit: f"{lines.get(kind, '')}\n{{'over': '{kind}'}}\n"
+    trial.reply = well
     seen = trial.run()
     assert [one.beside for one in seen] == [None] * 3
-    assert [line.split()[0] for line, _ in trial.lines].count("max") == 3
+    assert [line.split()[0] for line, _ in trial.lines].count("push") == 3
 
 
 def test_a_neighbour_that_cannot_keep_memory_is_left_out(tmp_path):
     trial = Trial(tmp_path, PAIR)
-    trial.reply = lambda kind, _cgroup, _unit: f"{{'kept': 0}}\n{{'over': '{kind}'}}\n"
+    trial.reply = lambda kind, cgroup, unit: "ended 137\n" if kind == "keep" else well(kind, cgroup, unit)
     seen = trial.run()
     assert [one.beside for one in seen] == [None] * 3
-    assert [line.split()[0] for line, _ in trial.lines].count("drop") == 0
+    tried, alone = ["keep", "drop", "push", "drop"], ["push", "drop"]
+    assert [line.split()[0] for line, _ in trial.lines] == [*tried, *alone, *tried]

@@ -1,166 +1,327 @@
-"""The program that pushes against limits, where there are none: it must do what it was asked for, and leave nothing."""
+"""The program that pushes against limits, where there are none: it must do what it was asked for, and leave nothing.
 
-import ast
+Under each shell that this machine has: Debian's dash, bash as Red Hat's and Arch's `sh`, and busybox.
+"""
+
 import contextlib
 import os
+import shutil
+import signal
 import subprocess
-import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
-from cgroup_preflight.smoke import payload, probes
-
-PAYLOAD = os.path.join(os.path.dirname(probes.__file__), "payload.py")
+from cgroup_preflight.smoke.payload import SCRIPT
 
 pytestmark = pytest.mark.starts_processes
+#: Seconds that something may take on a slow machine.
+_LONG = 60.0
+_SHELLS = [name for name in ("dash", "bash", "busybox") if shutil.which(name)]
 
 
-def answers(*lines: str) -> list[dict[str, object]]:
-    done = subprocess.run(
-        [sys.executable, "-I", "-S", PAYLOAD],
-        input="".join(f"{line}\n" for line in lines), capture_output=True, text=True, timeout=60, check=True,
-    )  # fmt: skip
-    assert done.stderr == ""
-    return [ast.literal_eval(line) for line in done.stdout.splitlines()]
+class Payload:
+    """A running one; its stdin stays open until `close`, as the FIFO of a run does."""
+
+    def __init__(self, shell: Path, folder: Path, store: str, tools: str = "") -> None:
+        self.out = folder / "out"
+        ask = folder / "ask"
+        for fifo in (ask, folder / "gate"):
+            os.mkfifo(fifo)
+        (folder / "payload.sh").write_text(SCRIPT.replace("PATH=", f"PATH={tools}", 1))
+        self._handle = os.open(ask, os.O_RDWR | os.O_CLOEXEC)
+        words = [shell, folder / "payload.sh", folder / "gate", store, ask, self.out]
+        # A group of its own, as a unit has a cgroup of its own.
+        self.process = subprocess.Popen(
+            words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            env={"PATH": str(folder / "nothing"), "LANG": "de_DE.UTF-8", "enough": "1"}, process_group=0,
+        )  # fmt: skip
+        assert self.until("up") == [{"up": self.process.pid}]
+
+    def said(self) -> list[dict[str, object]]:
+        text = self.out.read_text() if self.out.exists() else ""
+        return [{word: int(number)} for word, number in map(str.split, text.splitlines())]
+
+    def ask(self, line: str) -> None:
+        os.write(self._handle, f"{line}\n".encode())
+
+    def until(self, word: str, count: int = 1) -> list[dict[str, object]]:
+        """The lines with this word, once there are as many."""
+        return until(lambda: [line for line in self.said() if word in line], count)
+
+    def processes(self, *, ended: bool = False) -> dict[int, list[str]]:
+        """The fields of proc_pid_stat(5) from the state on, of all processes of it but the first, by pid.
+
+        With those that have `ended` and that their parent has not asked for, which the kernel counts as tasks.
+        """
+        found = {}
+        for path in Path("/proc").glob("[0-9]*/stat"):
+            with contextlib.suppress(OSError):
+                words = path.read_text().rpartition(")")[2].split()
+                if int(words[2]) == self.process.pid and words[0] not in ("X" if ended else "ZX"):
+                    found[int(path.parent.name)] = words
+        found.pop(self.process.pid, None)
+        return found
+
+    def drop(self, count: int = 1) -> None:
+        self.ask("drop 0")
+        assert self.until("over", count)[-1] == {"over": 0}
+        assert self.processes() == {}
+
+    def close(self) -> None:
+        """Ends its input."""
+        if self._handle >= 0:
+            os.close(self._handle)
+            self._handle = -1
 
 
-@pytest.mark.parametrize("count", [1, 127, 128, 129, 300])
-def test_starts_as_many_tasks_as_asked_for(tmp_path, count):
-    (tmp_path / "pids.current").write_text("7\n")
-    up, crowd, over = answers(f"tasks {count} 50 {tmp_path}")
-    assert "up" in up
-    same = {"refused": False, "killed": False, "pids.current": "7", "pids.max": None}
-    assert crowd == {"started": count, "alive": count, **same}
-    assert over == {"over": "tasks"}
+def until(look: Callable[[], list], count: int) -> list:
+    end = time.monotonic() + _LONG
+    while len(found := look()) < count:
+        assert time.monotonic() < end, found
+        time.sleep(0.01)
+    return found
 
 
-@pytest.mark.parametrize(("most", "now"), [("10", "3"), ("64", "2"), ("max", "2"), ("", "")])
-def test_goes_on_beyond_a_limit_that_the_kernel_does_not_enforce(tmp_path, most, now):
-    """Where the limit leaves little room all are threads of one process, else groups of them."""
-    (tmp_path / "pids.max").write_text(f"{most}\n")
-    (tmp_path / "pids.current").write_text(f"{now}\n")
-    _, crowd, _ = answers(f"tasks 100 50 {tmp_path}")
-    same = {"refused": False, "killed": False, "pids.current": now or None, "pids.max": most or None}
-    assert crowd == {"started": 100, "alive": 100, **same}
+def linked(folder: Path, name: str) -> Path:
+    """A shell by the name of `sh`, which it goes by."""
+    link = folder / "sh"
+    link.symlink_to(shutil.which(name))
+    return link
+
+
+@pytest.fixture(params=_SHELLS)
+def shell(request, tmp_path) -> Path:
+    return linked(tmp_path, request.param)
+
+
+@pytest.fixture(params=[name for name in _SHELLS if name != "busybox"])
+def plain_shell(request, tmp_path) -> Path:
+    """One that looks for all programs in PATH; busybox has most of them in it."""
+    return linked(tmp_path, request.param)
+
+
+@pytest.fixture(params=["file", "process"])
+def store(request) -> Iterator[str]:
+    """Where its memory is; nothing may be left there."""
+    name = f"/dev/shm/cgpf-test-{os.getpid()}" if request.param == "file" else ""
+    yield name
+    assert not (name and os.path.exists(name))
 
 
 @contextlib.contextmanager
-def asked(line: str) -> Iterator[subprocess.Popen[str]]:
-    """A payload that was asked and whose stdin stays open, as the FIFO of a run does; it has said that it is up."""
-    with subprocess.Popen([sys.executable, "-I", "-S", PAYLOAD], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                          text=True) as process:  # fmt: skip
-        assert "up" in process.stdout.readline()
-        process.stdin.write(f"{line}\n")
-        process.stdin.flush()
-        yield process
-        process.kill()
+def running(shell: Path, folder: Path, store: str = "", tools: str = "") -> Iterator[Payload]:
+    payload = Payload(shell, folder, store, tools)
+    try:
+        yield payload
+        payload.close()
+        printed, _ = payload.process.communicate(timeout=_LONG)
+        assert (printed, payload.process.returncode) == ("", 0)
+        until(lambda: [] if payload.processes() else [True], 1)
+    finally:
+        payload.close()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(payload.process.pid, signal.SIGKILL)
+        payload.process.communicate()
 
 
-def test_uses_cpu_time_on_the_named_cpus_until_the_end(tmp_path):
+def tool(folder: Path, name: str, text: str) -> str:
+    """A script in place of this program, for the start of its PATH."""
+    script = folder / "tools" / name
+    script.parent.mkdir()
+    script.write_text(f"#!/bin/sh\n{text}\n")
+    script.chmod(0o755)
+    return f"{script.parent}:"
+
+
+def name_of(pid: int) -> str:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    return ""
+
+
+@pytest.mark.parametrize(("count", "started"), [(1, 1), (32, 32), (750, 750)])
+def test_starts_as_many_tasks_as_asked_for(shell, tmp_path, count, started):
+    """Or some more, all of which stay."""
+    with running(shell, tmp_path) as payload:
+        payload.ask(f"tasks {count}")
+        assert payload.until("started") == [{"started": started}]
+        # With the one that starts them.
+        tasks = until(lambda: list(payload.processes(ended=True)), started + 1)
+        assert len(tasks) == started + 1
+        time.sleep(0.3)
+        assert set(payload.processes(ended=True)) == set(tasks)
+        payload.drop()
+        assert payload.processes(ended=True) == {}
+        payload.ask("tasks 3")
+        assert payload.until("started", 2)[1] == {"started": 3}
+
+
+def test_starts_no_more_tasks_once_it_is_told_to_end_them(shell, tmp_path):
+    with running(shell, tmp_path) as payload:
+        payload.ask("tasks 20000")
+        until(payload.processes, 3)
+        payload.drop()
+        (started,) = payload.until("started")
+        assert 1 <= started["started"] <= 20000
+
+
+def busy(payload: Payload) -> list[int]:
+    """Those that have used some ticks of CPU time."""
+    return [pid for pid, words in payload.processes().items() if int(words[11]) + int(words[12]) > 2]
+
+
+def test_uses_cpu_time_in_as_many_processes_as_asked_for(shell, tmp_path):
+    with running(shell, tmp_path) as payload:
+        payload.ask("cpu 2")
+        assert len(until(lambda: busy(payload), 2)) == 2
+        payload.drop()
+
+
+def test_uses_cpu_time_on_the_named_cpus_from_one_sign_on(shell, tmp_path):
     cpus = sorted(os.sched_getaffinity(0))[:2]
-    before = time.monotonic()
-    with asked(f"load {sum(1 << cpu for cpu in cpus)} 0.4 {tmp_path}") as process:
-        load, over = (ast.literal_eval(process.stdout.readline()) for _ in range(2))
-        assert (load, over) == ({"ended": len(cpus)}, {"over": "load"})
-    assert time.monotonic() - before >= 0.4
+    with running(shell, tmp_path) as payload:
+        for turn in (1, 2):
+            payload.ask(f"load {','.join(map(str, cpus))}")
+            said = payload.until("bound", len(cpus) * turn)
+            assert sorted(line["bound"] for line in said[-len(cpus) :]) == cpus
+            found = [os.sched_getaffinity(pid) for pid in payload.processes()]
+            assert sorted(found, key=min) == [{cpu} for cpu in cpus]
+            time.sleep(0.2)
+            assert busy(payload) == []
+            payload.ask("go")
+            until(lambda: busy(payload), len(cpus))
+            payload.drop(turn)
 
 
-def test_does_not_use_time_of_other_cpus_than_those_named(tmp_path):
+def test_does_not_use_time_of_other_cpus_than_those_named(shell, tmp_path):
     """No process may use CPU 4000: on another one it would compete with others than the model says."""
-    before = time.monotonic()
-    with asked(f"load {1 << 4000} 300 {tmp_path}") as process:
-        assert ast.literal_eval(process.stdout.readline()) == {"ended": 1}
-    assert time.monotonic() - before < 200
+    with running(shell, tmp_path) as payload:
+        payload.ask("load 4000")
+        assert payload.until("refused") == [{"refused": 4000}]
+        until(lambda: [] if payload.processes() else [True], 1)
 
 
-def test_uses_no_more_time_when_the_tool_was_killed(tmp_path):
-    before = time.monotonic()
-    with asked(f"load {1 << min(os.sched_getaffinity(0))} 300 {tmp_path}") as process:
-        process.stdin.close()
-        process.wait(timeout=200)
-    assert time.monotonic() - before < 200
+@pytest.mark.parametrize("kind", ["push", "keep"])
+def test_has_as_much_memory_as_asked_for_and_goes_on_with_the_next(shell, tmp_path, store, kind):
+    with running(shell, tmp_path, store) as payload:
+        for turn, size in enumerate(((8 << 20) + 1, 1 << 20), 1):
+            payload.ask(f"{kind} {size}")
+            assert payload.until("full", turn)[-1] == {"full": size}
+            pid = payload.process.pid
+            if store:
+                assert os.stat(f"/proc/{pid}/fd/6").st_size == size
+                # Allocated, and not only as long.
+                assert os.stat(f"/proc/{pid}/fd/6").st_blocks * 512 >= size
+            else:
+                assert max(int(words[21]) for words in payload.processes().values()) * 4096 > size
+            payload.drop(turn)
+            if store:
+                assert os.stat(f"/proc/{pid}/fd/6").st_size == 0
 
 
-def test_says_when_one_of_its_processes_is_killed(monkeypatch):
-    """Told from its own side: the process that uses CPU time is the first that ends."""
-    said = []
-    monkeypatch.setattr(payload, "say", lambda **values: said.append(values))
-    monkeypatch.setattr(payload, "spin", lambda _until: os.kill(os.getpid(), 9))
-    before = time.monotonic()
-    payload.load(1, 60.0)
-    assert (said, time.monotonic() - before < 30) == ([{"ended": 1}], True)
+def test_memory_as_a_program_has_it_is_in_a_page_table(shell, tmp_path, store):
+    with running(shell, tmp_path, store) as payload:
+        payload.ask(f"own {8 << 20}")
+        assert payload.until("full") == [{"full": 8 << 20}]
+        assert max(int(words[21]) for words in payload.processes().values()) * 4096 > 8 << 20
+        payload.drop()
 
 
-def test_time_that_is_over_is_not_a_refusal(tmp_path):
-    _, crowd, over = answers(f"tasks 100000 0 {tmp_path}")
-    assert crowd["started"] == 0
-    assert crowd["refused"] is False
-    assert over == {"over": "tasks"}
+@pytest.mark.parametrize(("kind", "score"), [("push", 1000), ("keep", None), ("own", None), ("tasks", 1000)])
+def test_only_what_pushes_is_killed_before_others(shell, tmp_path, kind, score):
+    own = Path("/proc/self/oom_score_adj").read_text().strip()
+    with running(shell, tmp_path) as payload:
+        payload.ask(f"{kind} {1 if kind == 'tasks' else 1 << 20}")
+        if kind != "tasks":
+            payload.until("full")
+        scores = {
+            Path(f"/proc/{pid}/oom_score_adj").read_text().strip()
+            for pid in until(payload.processes, 1 if kind == "tasks" else 2)
+        }
+        assert Path(f"/proc/{payload.process.pid}/oom_score_adj").read_text().strip() == own
+        assert str(score or own) in scores
+        assert scores <= {str(score or own), own}
+        payload.drop()
 
 
-def test_eats_what_it_was_asked_for_and_goes_on_with_the_next(tmp_path):
-    _, *said = answers(f"max {8 << 20} 50 {tmp_path}", f"high {4 << 20} 50 {tmp_path}")
-    assert [line for line in said if "eaten" in line] == [
-        {"eaten": 8 << 20, "finished": True, "current": None}, {"eaten": 4 << 20, "finished": True, "current": None},
-    ]  # fmt: skip
-    assert [line["over"] for line in said if "over" in line] == ["max", "high"]
+def test_memory_that_has_no_room_in_a_file_is_that_of_a_process(plain_shell, tmp_path):
+    """A tool that cannot allocate: the file system is full, or knows no such call."""
+    broken = tool(tmp_path, "fallocate", "exit 1")
+    with running(plain_shell, tmp_path, f"/dev/shm/cgpf-test-{os.getpid()}", broken) as payload:
+        payload.ask(f"push {4 << 20}")
+        assert payload.until("full") == [{"full": 4 << 20}]
+        assert max(int(words[21]) for words in payload.processes().values()) * 4096 > 4 << 20
+        payload.drop()
+
+
+def test_without_a_place_for_the_file_memory_is_that_of_a_process(shell, tmp_path):
+    with running(shell, tmp_path, "/nonexistent/store") as payload:
+        payload.ask("push 4096")
+        assert payload.until("full") == [{"full": 4096}]
+        payload.drop()
+
+
+def test_survives_a_child_that_is_killed_while_it_takes_memory(plain_shell, tmp_path):
+    """As the kernel does it at a limit."""
+    slow = tool(tmp_path, "fallocate", "exec sleep 600")
+    with running(plain_shell, tmp_path, f"/dev/shm/cgpf-test-{os.getpid()}", slow) as payload:
+        payload.ask("push 1048576")
+        (victim,) = until(lambda: [pid for pid in payload.processes() if name_of(pid) == "sleep"], 1)
+        os.kill(victim, signal.SIGKILL)
+        assert payload.until("ended") == [{"ended": 137}]
+        payload.drop()
+        payload.ask("own 1048576")
+        payload.until("full")
+        payload.drop(2)
+
+
+def test_survives_a_child_that_is_killed_with_its_memory(shell, tmp_path):
+    with running(shell, tmp_path) as payload:
+        payload.ask(f"own {16 << 20}")
+        payload.until("full")
+        victim, _ = max(payload.processes().items(), key=lambda item: int(item[1][21]))
+        os.kill(victim, signal.SIGKILL)
+        payload.drop()
+        payload.ask("own 2097152")
+        assert payload.until("full", 2)[1] == {"full": 2 << 20}
+        payload.drop(2)
 
 
 @pytest.mark.parametrize(
-    ("quota", "looks", "ends_at"),
-    [
-        # Time, what was used until then, throttled periods. As it should be: after three.
-        ("20000 100000", [(0.15, 0.03, 1), (0.35, 0.07, 3), (0.45, 0.09, 4)], 0.35),
-        # The machine stood still, and what that cost is paid back.
-        ("20000 100000", [(0.35, 0.3, 3), (0.8, 0.3, 3), (1.45, 0.3, 9)], 1.45),
-        # It never is: until the deadline.
-        ("20000 100000", [(0.35, 0.3, 3), (4.9, 4.0, 40), (5.1, 4.2, 45), (5.2, 0.0, 99)], 5.1),
-        ("max 100000", [(0.35, 3.0, 0), (5.3, 9.0, 0)], 5.3),
-        ("", [(0.35, 3.0, 4), (5.3, 9.0, 9)], 0.35),
-    ],
+    "line",
+    ["cpu 1", "load {cpu}", "load {cpu}\ngo", "tasks 20", "tasks 600", "push 1048576", "keep 1048576", "own 1048576"],
 )
-def test_a_quota_is_measured_until_what_was_used_beyond_it_is_paid_back(monkeypatch, tmp_path, quota, looks, ends_at):
-    (tmp_path / "cpu.max").write_text(quota)
-    clock = iter([(0.0, 0.0, 0), *looks])
-
-    def stamped_stat(_folder):
-        now, used, throttled = next(clock)
-        return now, {"usage_usec": int(used * 1e6), "nr_throttled": throttled}, now
-
-    said = []
-    monkeypatch.setattr(payload, "stamped_stat", stamped_stat)
-    monkeypatch.setattr(payload, "say", lambda **values: said.append(values))
-    monkeypatch.setattr(payload.time, "sleep", lambda _seconds: None)
-    payload.burn(str(tmp_path), 0, 5.0)
-    assert [line["longest"] for line in said] == [ends_at]
-
-
-def test_keeps_memory_in_a_child_until_it_is_dropped():
-    process = subprocess.Popen(
-        [sys.executable, "-I", "-S", PAYLOAD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
-    )
-    with process:
-        said = [ast.literal_eval(process.stdout.readline())]
-        for line, count in (("keep 8388608 5 /", 2), ("own 4096 5 /", 2), ("drop 0 5 /", 1), ("drop 0 5 /", 1)):
-            process.stdin.write(f"{line}\n")
-            said += [ast.literal_eval(process.stdout.readline()) for _ in range(count)]
-            # Linux's list of children: the second replaces the first.
-            with open(f"/proc/{process.pid}/task/{process.pid}/children") as file:
-                assert len(file.read().split()) == ("drop" not in line)
-        process.stdin.close()
-    assert said[1:] == [
-        {"kept": 8 << 20}, {"over": "keep"}, {"kept": 4096}, {"over": "own"}, {"over": "drop"}, {"over": "drop"},
-    ]  # fmt: skip
+@pytest.mark.parametrize("end", ["input", signal.SIGTERM, signal.SIGKILL])
+def test_all_that_it_has_started_ends_with_it(shell, tmp_path, line, end):
+    """When the tool dies its input ends; and a payload that is killed cannot end anything."""
+    payload = Payload(shell, tmp_path, "")
+    try:
+        payload.ask(line.format(cpu=min(os.sched_getaffinity(0))))
+        until(payload.processes, 1)
+        if end == "input":
+            payload.close()
+        else:
+            payload.process.send_signal(end)
+        payload.process.wait(timeout=_LONG)
+        until(lambda: [] if payload.processes() else [True], 1)
+    finally:
+        payload.close()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(payload.process.pid, signal.SIGKILL)
+        payload.process.communicate()
 
 
-def test_competes_with_memory_as_programs_have_it(tmp_path):
-    _, eaten, over = answers(f"rival {3 << 20} 50 {tmp_path}")
-    assert (eaten, over) == ({"eaten": 3 << 20}, {"over": "rival"})
+def test_a_line_that_it_does_not_know_is_left_out(shell, tmp_path):
+    with running(shell, tmp_path) as payload:
+        payload.ask("boil 3")
+        payload.ask("drop")
+        assert payload.until("over") == [{"over": 0}]
 
 
-def test_what_it_keeps_ends_with_it(tmp_path):
-    before = time.monotonic()
-    answers(f"keep 4096 50 {tmp_path}")
-    assert time.monotonic() - before < 30
+@pytest.mark.parametrize("words", [["-n"], ["-n", "-u"]])
+def test_a_shell_can_read_it(shell, words):
+    done = subprocess.run([shell, *words], input=SCRIPT, capture_output=True, text=True, timeout=_LONG, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -1,6 +1,5 @@
 """Payloads that are moved: real processes, in slices of a played manager."""
 
-import ast
 import os
 import time
 from dataclasses import replace
@@ -55,12 +54,16 @@ class Trial:
             self.units, self.machine.observer(), replace(self.machine.door(), programs=LiveRunner()), SCOPE, str(tmp_path)
         )  # fmt: skip
 
-    def said(self, item: ProbeUnit, word: str) -> dict[str, object]:
+    def said(self, item: ProbeUnit, word: str) -> dict[str, int]:
         """The line with this word, for which it waits."""
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             path = Path(self.payloads.output(item))
-            lines = [ast.literal_eval(line) for line in path.read_text().splitlines()] if path.exists() else []
+            lines = (
+                [{word: int(number)} for word, number in map(str.split, path.read_text().splitlines())]
+                if path.exists()
+                else []
+            )
             if found := [line for line in lines if word in line]:
                 return found[0]
             time.sleep(0.01)
@@ -77,10 +80,10 @@ def trial(tmp_path):
     made.payloads.close()
 
 
-def test_they_wait_with_the_least_weight_and_push_where_they_were_moved(tmp_path, trial):
+def test_they_wait_with_the_least_weight_and_push_where_they_were_moved(trial):
     pauses = []
     (item,) = trial.unit_list
-    trial.payloads.begin(trial.unit_list, lambda: pauses.append(trial.places()))
+    trial.payloads.begin(trial.unit_list, (), lambda: pauses.append(trial.places()))
     waiting = slice_cgroup(f"{SCOPE}_wait.slice")
     assert pauses == [[waiting]]
     assert "\n[Slice]\nCPUWeight=1\n" in trial.units.texts[f"{SCOPE}_wait.slice"]
@@ -92,9 +95,10 @@ def test_they_wait_with_the_least_weight_and_push_where_they_were_moved(tmp_path
         assert own == slice_cgroup(PLACE)
         text = trial.units.texts[PLACE]
         assert "\n[Slice]\nTasksMax=64\nMemorySwapMax=0\n" in text
-        trial.payloads.ask(item, f"tasks 3 30 {tmp_path}")
-        assert trial.said(item, "refused")["started"] == 3
-        assert trial.said(item, "over") == {"over": "tasks"}
+        trial.payloads.ask(item, "tasks 3")
+        assert trial.said(item, "started") == {"started": 3}
+        trial.payloads.ask(item, "drop 0")
+        assert trial.said(item, "over") == {"over": 0}
         assert Path(f"/proc/{pid}").exists()
     # It has answered, so it is free for the next unit.
     other = replace(item, unit=f"{SCOPE}-_load-0.service")
@@ -110,7 +114,7 @@ def test_one_that_has_not_answered_is_ended_and_not_used_again(trial):
     (item,) = trial.unit_list
     with trial.payloads.started(trial.unit_list, 60.0):
         pid = trial.said(item, "up")["up"]
-        trial.payloads.ask(item, f"load {1 << min(os.sched_getaffinity(0))} 60 /")
+        trial.payloads.ask(item, f"load {min(os.sched_getaffinity(0))}")
     assert not Path(f"/proc/{pid}").exists()
     with trial.payloads.started([replace(item, unit="other.service")], 60.0) as refused:
         assert refused == {}
@@ -119,8 +123,8 @@ def test_one_that_has_not_answered_is_ended_and_not_used_again(trial):
 def test_one_that_was_not_moved_pushes_against_nothing(trial):
     trial.units.refuses_to_move = True
     slices = trial.units.slices
-    made = Probes(trial.units, trial.machine.observer(), trial.machine.door(), slices, MOUNT, trial.payloads)
-    seen = made.run_all(SCOPE, trial.probes, lambda _: None, lambda: None, PLENTY)
+    made = Probes(trial.units, trial.machine.observer(), trial.machine.door(), slices, trial.payloads)
+    seen = made.run_all(SCOPE, trial.probes, lambda _: None, iter(()), PLENTY)
     own = slice_cgroup(PLACE)
     assert {one.refused for one in seen} == {f"its process could not be moved to {own}"}
     assert {one.said for one in seen} == {()}
@@ -134,16 +138,21 @@ def test_no_more_than_a_few_wait(trial):
     probes, _ = plan_probes(plan(services + TEXT.partition("[services")[0]), NUMBERS, PLENTY)
     units = probe_units(SCOPE, probes)
     assert len(units) > AT_ONCE
-    trial.payloads.begin(units, lambda: begun.append(1))
+    later = [replace(units[0], unit=f"{SCOPE}-_load-{n}.service") for n in range(AT_ONCE + 1)]
+    trial.payloads.begin(units, later, lambda: begun.append(1))
     assert len(begun) == AT_ONCE
+    made = list(trial.units.texts)
+    # The slice to wait in, and those of the first ones.
+    assert len(made) == 1 + AT_ONCE + AT_ONCE
     with trial.payloads.started(units[:AT_ONCE], 60.0) as refused:
         assert refused == {}
+    assert list(trial.units.texts) == made
     with trial.payloads.started(units[AT_ONCE:], 60.0) as refused:
         assert refused == {}
         assert trial.said(units[AT_ONCE], "up")
 
 
 def test_without_probes_nothing_waits(tmp_path, trial):
-    trial.payloads.begin((), lambda: None)
+    trial.payloads.begin((), (), lambda: None)
     assert trial.units.calls == []
     assert os.listdir(tmp_path) == []

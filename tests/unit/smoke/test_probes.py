@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -36,52 +36,78 @@ class Trial:
         self.lines: list[tuple[str, str]] = []
         self.held: list[dict[str, str]] = []
         self.said: list[str] = []
-        self.reply: Callable[[str, str, Unit], str] = lambda _kind, _folder, _unit: ""
+        #: What a payload says to a line, by its kind, its cgroup and its unit.
+        self.reply: Callable[[str, str, Unit], str] = lambda _kind, _cgroup, _unit: ""
         self._inputs: list[int] = []
 
-    def run(self, meanwhile: Callable[[], None] = lambda: None) -> tuple[ProbeEvidence, ...]:
+    def run(self, meanwhile: Iterable[None] = ()) -> tuple[ProbeEvidence, ...]:
         machine = self.machine
         probes, _ = plan_probes(self.plan, NUMBERS, self.capacity)
         payloads = ServicePayloads(self.units, machine, self.units.slices, str(self.folder), None)
-        made = Probes(self.units, machine.observer(), machine.door(), self.units.slices, f"{MOUNT}/", payloads)
+        made = Probes(self.units, machine.observer(), machine.door(), self.units.slices, payloads)
         try:
-            return made.run_all(SCOPE, probes, self.said.append, meanwhile, self.capacity)
+            return made.run_all(SCOPE, probes, self.said.append, iter(meanwhile), self.capacity)
         finally:
             for handle in self._inputs:
                 os.close(handle)
 
     def _started(self, launch: Launch, unit: Unit) -> None:
         if self.up:
-            Path(launch.output).write_text("noise (\n[1]\n{'up': 7}\n")
+            Path(launch.output).write_text("noise (\n[1]\nup 7\n")
         handle = os.open(launch.input, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         self._inputs.append(handle)
 
         def tick() -> None:
             with contextlib.suppress(BlockingIOError):
                 for line in os.read(handle, 4096).decode().splitlines():
-                    kind, _, _, folder = line.split(" ", 3)
                     self.lines.append((line, unit.name))
                     self.held.append(dict(self.machine.files))
-                    text = self.reply(kind, folder.removeprefix(MOUNT), unit)
+                    text = self.reply(line.split(" ")[0], unit.cgroup, unit)
                     with open(launch.output, "a") as out:
                         out.write(text)
 
         self.machine.ticks.append(tick)
 
 
-def over(kind: str, _cgroup: str, _unit: Unit) -> str:
-    return f"{{'over': '{kind}'}}\n"
+SAYS = {
+    "tasks": "started 128\n", "push": "full 1\n", "keep": "full 1\n", "own": "full 1\n",
+    "drop": "over 0\n",
+}  # fmt: skip
+
+
+def well(kind: str, _cgroup: str, _unit: Unit) -> str:
+    """A payload that does all that it is asked for, against limits that do nothing."""
+    return SAYS.get(kind, "")
+
+
+def turns(count: int, end: Callable[[], object]) -> Iterator[None]:
+    """Some turns of something else, and what it does at its end."""
+    yield from [None] * count
+    end()
+
+
+def asked(trial: Trial, kind: str) -> list[str]:
+    return [line for line, _ in trial.lines if line.startswith(f"{kind} ")]
 
 
 def test_a_probe_of_a_service_runs_in_its_own_cgroup_with_the_limit(tmp_path):
+    def reply(kind: str, cgroup: str, unit: Unit) -> str:
+        if kind == "tasks":
+            trial.machine.write(own, pids_current="3\n")
+        return well(kind, cgroup, unit)
+
     trial = Trial(tmp_path, SERVICE.format("TasksMax = 64"))
-    trial.reply = over
-    seen = {one.probe.kind: one for one in trial.run()}
+    trial.reply = reply
     own = f"{SLICE}/{SCOPE}-_probe-0.service"
+    trial.machine.write(own, pids_current="1\n")
+    seen = {one.probe.kind: one for one in trial.run()}
     assert (seen["tasks"].cgroup, seen["tasks"].in_force) == (own, "64")
-    assert seen["tasks"].said == ({"over": "tasks"},)
-    line = next(line for line, _ in trial.lines if line.startswith("tasks"))
-    assert line == f"tasks 128 21.4 {MOUNT}{own}"
+    # Of 128 that have started few are left.
+    assert seen["tasks"].said == (
+        {"refused": False, "started": 128, "alive": 3, "killed": True, "pids.current": "3", "pids.max": "64"},
+    )
+    assert asked(trial, "tasks") == ["tasks 128"]
+    assert [line.split()[0] for line, _ in trial.lines] == ["tasks", "drop", "push", "drop"]
     assert trial.said[0] == "testing TasksMax of web (1/2)"
     assert ("removed", (f"{SCOPE}-_probe-0.service",)) in trial.units.calls
 
@@ -90,27 +116,24 @@ def test_a_probe_of_a_service_runs_in_its_own_cgroup_with_the_limit(tmp_path):
 def test_a_limit_that_is_not_in_force_is_not_pushed_against(tmp_path, held, in_force):
     """What the kernel has, and not what was expected, is what the evidence says."""
     trial = Trial(tmp_path, SERVICE.format("TasksMax = 64"))
-    trial.reply = over
+    trial.reply = well
     trial.units.wrong[f"{SCOPE}-_probe-0.service"] = {"pids.max": held}
     (tasks,) = [one for one in trial.run() if one.probe.kind == "tasks"]
     assert (tasks.in_force, tasks.said, tasks.before, tasks.after) == (in_force, (), {}, {})
-    assert not [line for line, _ in trial.lines if line.startswith("tasks")]
+    assert not asked(trial, "tasks")
 
 
 def test_limits_that_act_first_are_lifted_for_the_push_and_put_back(tmp_path):
     text = '[slices.api]\nMemoryMax = "256M"\nMemoryHigh = "200M"\n[services.web]\nbinary = "x"\nslice = "api"\nMemoryMax = "64M"\n'
     trial = Trial(tmp_path, text)
-    trial.reply = over
+    trial.reply = well
     seen = trial.run()
     own = f"{SLICE}/{SCOPE}-_probe-0.service"
     high, limit = f"{MOUNT}{SLICE}/memory.high", f"{MOUNT}{own}/memory.max"
-    of_slice = [
-        held for (line, _), held in zip(trial.lines, trial.held, strict=True) if line.endswith(f"{MOUNT}{SLICE}")
-    ]
-    assert len(of_slice) == 2, "max and high of the slice"
-    assert all(held[limit] == "max" for held in of_slice if limit in held)
-    assert {line.split()[0]: held[high] for (line, _), held in zip(trial.lines, trial.held, strict=True)
-            if line.endswith(f"{MOUNT}{SLICE}")} == {"max": "max", "high": str(200 * MIB)}  # fmt: skip
+    assert [line.split()[0] for line, _ in trial.lines] == ["push", "drop"] * 3
+    # MemoryHigh of the slice, then the service's MemoryMax, then that of the slice, each until all has ended.
+    assert [held[limit] for held in trial.held] == [*2 * ["max"], *2 * [str(64 * MIB)], *2 * ["max"]]
+    assert [held[high] for held in trial.held] == [*4 * [str(200 * MIB)], *2 * ["max"]]
     assert trial.machine.files[high] == str(200 * MIB)
     assert trial.machine.files[limit] == str(64 * MIB)
     assert {one.probe.label for one in seen} == {"web", "api.slice"}
@@ -118,40 +141,143 @@ def test_limits_that_act_first_are_lifted_for_the_push_and_put_back(tmp_path):
 
 def test_what_is_no_limit_is_not_lifted(tmp_path):
     trial = Trial(tmp_path, SERVICE.format(""))
-    trial.reply = over
+    trial.reply = well
     trial.machine.files[f"{MOUNT}{SLICE}/memory.high"] = "max\n"
     trial.run()
     assert trial.units.written == []
 
 
 def test_counters_are_those_of_just_before_and_just_after(tmp_path):
-    def reply(kind: str, cgroup: str, unit: Unit) -> str:
-        files = trial.machine.files
-        files[f"{MOUNT}{unit.cgroup}/pids.events"] = "max 3\n"
-        files[f"{MOUNT}{cgroup}/memory.events.local"] = "max 8\nhigh 4\n"
-        files[f"{MOUNT}{cgroup}/memory.events"] = "oom_kill 2\n"
-        return over(kind, cgroup, unit)
+    def reply(kind: str, _cgroup: str, unit: Unit) -> str:
+        for place in (unit.cgroup, SLICE):
+            trial.machine.write(place, pids_events="max 3\n", memory_events_local="", memory_events="oom_kill 2\n")
+            trial.machine.files[f"{MOUNT}{place}/memory.events.local"] = "max 8\nhigh 4\n"
+        return "" if kind in ("tasks", "push") else well(kind, _cgroup, unit)
 
     trial = Trial(tmp_path, SERVICE.format('TasksMax = 64\nMemoryMax = "64M"\nCPUQuota = "50%"'))
     trial.reply = reply
     seen = {(one.probe.label, one.probe.kind): one for one in trial.run()}
     assert seen["web", "cpu"].before == seen["web", "cpu"].after == {}
     tasks = seen["web", "tasks"]
-    assert tasks.after["max"] == 3
+    # The counters were there when the probe of CPU time ended.
+    assert tasks.before == tasks.after == {"max": 3, "oom_kill": 2}
     assert seen["web", "max"].after == {"max": 8, "high": 4, "oom_kill": 2}
     assert seen["api.slice", "max"].after["oom_kill"] == 2
 
 
 def test_a_refused_fork_counts_at_the_probe_or_at_the_slice(tmp_path):
-    def reply(kind: str, cgroup: str, unit: Unit) -> str:
-        for place, count in ((unit.cgroup, 1), (SLICE, 2)):
-            trial.machine.files[f"{MOUNT}{place}/pids.events"] = f"max {count}\n"
-        return over(kind, cgroup, unit)
+    def reply(kind: str, _cgroup: str, unit: Unit) -> str:
+        if kind == "tasks":
+            for place, count in ((unit.cgroup, 1), (SLICE, 2)):
+                trial.machine.write(place, pids_events=f"max {count}\n", pids_current="90\n")
+        return SAYS["drop"] if kind == "drop" else ""
 
     trial = Trial(tmp_path, "[slices.api]\nTasksMax = 90\n[services.web]\nbinary = 'x'\nslice = 'api'\n")
     trial.reply = reply
     (seen,) = trial.run()
     assert (seen.before, seen.after) == ({"max": 0, "oom_kill": 0}, {"max": 3, "oom_kill": 0})
+    # No payload says it: the kernel does.
+    assert seen.said == (
+        {"refused": True, "started": 90, "alive": 90, "killed": False, "pids.current": "90", "pids.max": "90"},
+    )
+    assert trial.machine.now < 1002
+
+
+@pytest.mark.parametrize(("alive", "killed"), [("130", False), ("129", True), ("", False)])
+def test_tasks_that_have_started_are_compared_with_those_that_the_kernel_counts(tmp_path, alive, killed):
+    def reply(kind: str, cgroup: str, unit: Unit) -> str:
+        trial.machine.write(cgroup, pids_current=f"{alive}\n")
+        return well(kind, cgroup, unit)
+
+    trial = Trial(tmp_path, "[services.web]\nbinary = 'x'\nTasksMax = 64\n")
+    trial.reply = reply
+    (seen,) = trial.run()
+    assert [(line["alive"], line["killed"]) for line in seen.said] == [(int(alive or 128), killed)]
+
+
+def test_tasks_stay_for_the_limit_of_the_slice_and_not_longer(tmp_path):
+    """It needs only those beyond them; memory is pushed without them, whose fork could be refused."""
+
+    def reply(kind: str, cgroup: str, unit: Unit) -> str:
+        count = {"tasks 84": 20, "tasks 135": 90}.get(trial.lines[-1][0], 1)
+        counts = {"pids_current": f"{count}\n"} | ({"pids_events": f"max {count}\n"} if count > 1 else {})
+        for place in (unit.cgroup, SLICE):
+            trial.machine.write(place, **counts)
+        return "" if kind == "tasks" else well(kind, cgroup, unit)
+
+    text = (
+        '[slices.api]\nTasksMax = 90\n[services.web]\nbinary = "x"\nslice = "api"\nTasksMax = 20\nMemoryMax = "64M"\n'
+    )
+    trial = Trial(tmp_path, text)
+    trial.reply = reply
+    own, slices, _ = sorted(trial.run(), key=lambda one: one.probe.kind != "tasks")
+    assert [line for line, _ in trial.lines] == ["tasks 84", "tasks 135", "drop 0", f"push {80 * MIB}", "drop 0"]
+    assert [(one.said[0]["refused"], one.said[0]["alive"]) for one in (own, slices)] == [(True, 20), (True, 90)]
+
+
+@pytest.mark.parametrize(("config", "key"), [('MemoryMax = "64M"', "oom_kill"), ('MemoryHigh = "64M"', "high")])
+def test_memory_is_pushed_no_longer_when_the_kernel_has_acted(tmp_path, config, key):
+    def reply(kind: str, cgroup: str, _unit: Unit) -> str:
+        if kind == "push":
+            name = "memory.events" if key == "oom_kill" else "memory.events.local"
+            trial.machine.later(1, lambda: trial.machine.files.update({f"{MOUNT}{cgroup}/{name}": f"{key} 1\n"}))
+        return SAYS["drop"] if kind == "drop" else ""
+
+    trial = Trial(tmp_path, f"[services.web]\nbinary = 'x'\n{config}\n")
+    trial.reply = reply
+    (seen,) = trial.run()
+    assert (seen.said, seen.after[key]) == ((), 1)
+    assert 1001 < trial.machine.now < 1002
+
+
+def test_what_is_in_use_is_read_before_it_is_dropped(tmp_path):
+    def reply(kind: str, cgroup: str, unit: Unit) -> str:
+        trial.machine.write(cgroup, memory_current="80000000\n" if kind == "push" else "7\n")
+        return well(kind, cgroup, unit)
+
+    trial = Trial(tmp_path, '[services.web]\nbinary = "x"\nMemoryMax = "64M"\n')
+    trial.reply = reply
+    (seen,) = trial.run()
+    assert seen.said == ({"eaten": 80 * MIB, "finished": True, "current": 80000000},)
+
+
+@pytest.mark.parametrize(
+    ("looks", "ends_at"),
+    [
+        # Seconds, what was used until then, throttled periods. As it should be: after three, and the end takes a turn.
+        ([(0.15, 0.03, 1), (0.25, 0.06, 3), (0.35, 0.061, 3), (0.45, 0.09, 4)], 0.35),
+        # The machine stood still, and what that cost is paid back.
+        ([(0.35, 0.3, 3), (0.8, 0.3, 3), (1.45, 0.3, 9)], 1.45),
+        # It never is: until the time is over.
+        ([(0.35, 0.3, 3), (14.0, 14.0, 40), (15.1, 15.0, 45), (15.2, 15.0, 45), (15.3, 0.0, 99)], 15.2),
+        ([(0.35, 3.0, 0), (5.3, 9.0, 0), (16.0, 9.0, 0)], 16.0),
+    ],
+)
+def test_a_quota_is_measured_until_what_was_used_beyond_it_is_paid_back(tmp_path, looks, ends_at):
+    """All reads at one time, so that the window is exact."""
+    begin: list[float] = []
+
+    def reply(kind: str, cgroup: str, unit: Unit) -> str:
+        begin[:] = begin or [trial.machine.now]
+        return well(kind, cgroup, unit)
+
+    def tick() -> None:
+        for seconds, used, throttled in looks if begin else ():
+            if seconds > trial.machine.now - begin[0]:
+                # As a clock that jumps: there are no other looks in between.
+                trial.machine.now = begin[0] + seconds
+                stat = f"usage_usec {int(used * 1e6)}\nnr_throttled {throttled}\n"
+                trial.machine.write(f"{SCOPE}.slice/{SCOPE}-_probe-0.service", cpu_stat=stat)
+                trial.machine.files[f"{MOUNT}/{SCOPE}.slice/{SCOPE}-_probe-0.service/cpu.stat"] = stat
+                return
+
+    trial = Trial(tmp_path, '[services.web]\nbinary = "x"\nCPUQuota = "20%"\n')
+    trial.reply = reply
+    trial.machine.ticks.append(tick)
+    (seen,) = trial.run()
+    (line,) = seen.said
+    assert line["longest"] == pytest.approx(ends_at, abs=0.06)
+    assert line["shortest"] <= line["longest"]
 
 
 def test_swap_has_counters_of_its_own(tmp_path):
@@ -160,20 +286,23 @@ def test_swap_has_counters_of_its_own(tmp_path):
         files[f"{MOUNT}{cgroup}/memory.swap.peak"] = "4096\n"
         files[f"{MOUNT}{cgroup}/memory.swap.events"] = "max 5\n"
         files[f"{MOUNT}{unit.cgroup}/memory.events"] = "oom_kill 1\n"
-        return over(kind, cgroup, unit)
+        return SAYS["drop"] if kind == "drop" else ""
 
     trial = Trial(tmp_path, "[services.web]\nbinary = 'x'\nMemorySwapMax = '8M'\n")
     trial.reply = reply
     (seen,) = trial.run()
     assert seen.before == {"oom_kill": 0, "swap max": 0, "swap peak": 0}
     assert seen.after == {"oom_kill": 1, "swap max": 5, "swap peak": 4096}
+    assert trial.machine.now < 1002
 
 
 def test_a_push_that_does_not_end_ends_with_its_time(tmp_path):
     trial = Trial(tmp_path, SERVICE.format("TasksMax = 64"))
     trial.reply = lambda *_: ""
-    assert {one.said for one in trial.run()} == {()}
-    assert 1000 + 2 * (21.4 + 15) < trial.machine.now < 1000 + 2 * (21.4 + 15) + 2
+    tasks, memory = trial.run()
+    assert (tasks.said[0]["refused"], memory.said) == (False, ())
+    # The time of each push, and of waiting for its end.
+    assert 1000 + 21.4 + 15 + 2 * 30 < trial.machine.now < 1000 + 21.4 + 15 + 2 * 30 + 2
 
 
 def test_a_probe_that_is_killed_with_all_it_is_in_is_waited_for_no_longer(tmp_path):
@@ -212,7 +341,9 @@ def test_probes_of_one_slice_take_turns_and_those_of_others_do_not_wait(tmp_path
     most: list[int] = []
     trial = Trial(tmp_path, text)
 
-    def reply(kind: str, _cgroup: str, unit: Unit) -> str:
+    def reply(kind: str, cgroup: str, unit: Unit) -> str:
+        if kind == "drop":
+            return well(kind, cgroup, unit)
         open_now.append(kind)
         most.append(len(open_now))
         path = f"{tmp_path}/{unit.name}.out"
@@ -220,7 +351,7 @@ def test_probes_of_one_slice_take_turns_and_those_of_others_do_not_wait(tmp_path
         def answer() -> None:
             open_now.remove(kind)
             with open(path, "a") as out:
-                out.write(f"{{'over': '{kind}'}}\n")
+                out.write(SAYS[kind])
 
         trial.machine.later(1, answer)
         return ""
@@ -234,16 +365,19 @@ def test_probes_of_one_slice_take_turns_and_those_of_others_do_not_wait(tmp_path
 def test_without_probes_the_rest_is_done_all_the_same(tmp_path):
     trial = Trial(tmp_path, "[services.web]\nbinary = 'x'\n")
     done = []
-    assert trial.run(lambda: done.append(1)) == ()
+    assert trial.run(turns(3, lambda: done.append(1))) == ()
     assert done == [1]
     assert not trial.units.calls
 
 
-def test_what_is_done_meanwhile_comes_before_the_first_push(tmp_path):
-    trial = Trial(tmp_path, SERVICE.format(""))
-    trial.reply = over
-    trial.run(lambda: trial.lines.append(("meanwhile", "")))
-    assert [line.split()[0] for line, _ in trial.lines] == ["meanwhile", "max"]
+def test_only_quotas_are_pushed_against_before_the_end_of_what_is_done_meanwhile(tmp_path):
+    """A second run of a program is in the same slices: it must not be refused memory or tasks there."""
+    trial = Trial(tmp_path, SERVICE.format('CPUQuota = "50%"\nTasksMax = 64'))
+    trial.reply = well
+    trial.run(turns(9, lambda: trial.lines.append(("meanwhile", ""))))
+    asked = [line.split()[0] for line, _ in trial.lines]
+    assert asked.index("cpu") < asked.index("meanwhile") < asked.index("tasks")
+    assert "push" not in asked[: asked.index("meanwhile")]
 
 
 def test_limits_are_put_back_and_inputs_closed_after_an_error(tmp_path):
@@ -252,9 +386,9 @@ def test_limits_are_put_back_and_inputs_closed_after_an_error(tmp_path):
     before = len(os.listdir("/proc/self/fd"))
 
     def reply(kind: str, cgroup: str, unit: Unit) -> str:
-        if kind == "max":
+        if kind == "push":
             raise HostError("gone", remedy=None)
-        return over(kind, cgroup, unit)
+        return well(kind, cgroup, unit)
 
     trial.reply = reply
     with pytest.raises(HostError):
@@ -263,9 +397,12 @@ def test_limits_are_put_back_and_inputs_closed_after_an_error(tmp_path):
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-@pytest.mark.parametrize("line", ["", "(", "1", "{'up'", "[1]", "{" * 5000, "__import__('os')", "{'a': 1}{'b'"])
-def test_a_line_of_a_payload_that_is_no_literal_is_left_out(tmp_path, line):
+@pytest.mark.parametrize(
+    "line", ["", "full", "full x", "full 1 2", "full -1", f"full {'9' * 5000}", "'full' 1", "ended,1", "\\0"]
+)
+def test_a_line_of_a_payload_that_is_no_word_and_number_is_left_out(tmp_path, line):
     trial = Trial(tmp_path, SERVICE.format(""))
-    trial.reply = lambda kind, cgroup, unit: f"{line}\n{over(kind, cgroup, unit)}"
+    trial.reply = lambda kind, cgroup, unit: f"{line}\n{well(kind, cgroup, unit)}"
     (seen,) = trial.run()
-    assert seen.said == ({"over": "max"},)
+    assert seen.said == ({"eaten": 272 * MIB, "finished": True, "current": None},)
+    assert trial.machine.now < 1002

@@ -3,7 +3,6 @@
 import contextlib
 import os
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -116,7 +115,7 @@ class Trial:
         if not launch.input:
             return
         with open(launch.output, "w") as out:
-            out.write("{'up': 7}\n")
+            out.write("up 7\n")
         handle = os.open(launch.input, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
 
         def tick() -> None:
@@ -129,19 +128,20 @@ class Trial:
         self.inputs.append(handle)
 
     def _answer(self, line: str, launch: Launch, unit: Unit) -> None:
-        kind, _, _, folder = line.split(" ", 3)
-        kind = kind if self.acts else "nothing"
-        cgroup = folder.removeprefix(MOUNT)
+        kind = line.split(" ")[0]
         with open(launch.output, "a") as out:
-            if kind == "tasks":
-                out.write("{'started': 63, 'refused': True, 'pids.current': '64', 'pids.max': '64'}\n")
-            elif kind == "max":
-                out.write("{'eating': 1}\n")
-                self.machine.write(cgroup, memory_events="oom_kill 1\n")
-                self.machine.files[f"{MOUNT}{cgroup}/memory.events.local"] = "max 5\noom 1\n"
-            out.write(f"{{'over': '{kind}'}}\n")
-            if kind == "tasks":
-                self.machine.files[f"{MOUNT}{unit.cgroup}/pids.events"] = "max 1\n"
+            if kind == "drop":
+                out.write("over 0\n")
+            elif not self.acts:
+                out.write("ended 1\n")
+        if kind == "tasks" and self.acts:
+            self.machine.write(unit.cgroup, pids_current="64\n", pids_events="max 1\n")
+        if kind == "push" and self.acts:
+            # Of the unit and of its slice, whichever limit is tested.
+            for cgroup in (unit.cgroup, unit.cgroup.rpartition("/")[0]):
+                count = len(self.pushed)
+                self.machine.write(cgroup, memory_events=f"oom_kill {count}\n")
+                self.machine.files[f"{MOUNT}{cgroup}/memory.events.local"] = f"max 5\noom {count}\n"
 
 
 def by_code(result: SmokeResult) -> dict[str, set[Status]]:
@@ -162,7 +162,7 @@ def test_a_run_where_all_holds(tmp_path):
     assert [limit.file.partition("-")[2] for limit in service.limits if limit.ok] == [
         f"api.slice/{name}" for name in ("memory.max", f"{service.unit}/memory.max", f"{service.unit}/pids.max")
     ]
-    assert {line.split()[0] for line in trial.pushed} == {"tasks", "max"}
+    assert {line.split()[0] for line in trial.pushed} == {"push", "tasks", "drop"}
     assert os.listdir(trial.units.unit_folder) == []
     assert trial.machine.cgroups == {""}
     assert result.processes_started == 0
@@ -236,31 +236,17 @@ def test_inside_a_guest_nothing_is_removed_and_nothing_is_said_of_it(tmp_path):
     assert trial.units.active("cgpf")
 
 
-class Writing:
-    """The files of a machine, of which `write` writes real ones."""
-
-    def __init__(self, machine: Machine) -> None:
-        self._machine = machine
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._machine, name)
-
-    def write(self, path: str, data: bytes, mode: int) -> None:
-        Path(path).write_bytes(data)
-        Path(path).chmod(mode)
-
-
 def test_in_a_guest_at_the_end_of_lines_the_payload_is_put_there(tmp_path):
     """The FIFO of a payload is kept open by itself there, so it is no input of its unit."""
     trial, asked = Trial(tmp_path), []
     trial.units.on_started = lambda launch, _unit: asked.append(launch)
     door = trial.machine.door()
-    trial.machine.door = lambda: replace(door, files=Writing(trial.machine), host="ubuntu-24.04 guest (uml)")
+    trial.machine.door = lambda: replace(door, host="ubuntu-24.04 guest (uml)")
     trial.run(inside=True)
     probes = [item for item in asked if "/bin/sh" in item.command]
     assert probes
-    assert all(item.command[-4:-1] == ("python3", "-I", "-S") and not item.input for item in probes)
-    assert all(path.endswith("/payload") for path in {item.command[-1] for item in probes})
+    assert all(item.command[:2] == ("/bin/sh", "-c") and not item.input for item in probes)
+    assert {os.path.basename(item.command[-2]) for item in probes} == {"payload.sh"}
 
 
 def test_only_the_services_of_these_names_run(tmp_path):

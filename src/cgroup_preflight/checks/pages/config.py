@@ -123,6 +123,13 @@ CONFIG_PAGES: dict[Code, Page] = {
         about=("policy.ignore", "waiver", "suppression"),
         sources=(_SARIF,),
     ),
+    codes.THRESHOLDS: Page(
+        what="Shows which thresholds of [policy], and of the policies of services, differ from the defaults.",
+        fails="It never fails. Whoever reviews a change sees here that it warns later than this tool does by itself.",
+        fix="Nothing, or remove the threshold.",
+        about=("headroom_min", "throttled_max", "policy", "threshold"),
+        sources=(_SARIF,),
+    ),
     codes.ABOVE_SLICE: Page(
         what="Checks that no limit is above the same limit of a slice over the unit.",
         fails=(

@@ -137,7 +137,10 @@ SMOKE_PAGES: dict[Code, Page] = {
     ),
     codes.CLEANUP: Page(
         what="Checks that the run left nothing behind: no unit, no unit file, no cgroup.",
-        fails="What remains uses memory and CPU, and can disturb the next run.",
+        fails=(
+            "What remains uses memory and CPU, and can disturb the next run. Where the folder of units or the cgroup cannot "
+            "be read at the end, the check is unverified."
+        ),
         fix="Stop and remove what the message names. The next run tries again.",
         sources=("https://systemd.io/CGROUP_DELEGATION/",),
     ),

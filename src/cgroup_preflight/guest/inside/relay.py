@@ -9,9 +9,6 @@ from typing import Any
 from cgroup_preflight.guest.inside.jobs import Job
 from cgroup_preflight.guest.inside.streams import FRAME, Streams
 
-#: Loopback answers at once, unless the service's queue is full.
-_CONNECT_SECONDS = 1.0
-
 
 class Relay:
     """Turns of one relay; `channel` is the descriptor on which the host's next request comes."""
@@ -34,12 +31,14 @@ class Relay:
                 return {"output": len(output), "ended": ended, **about}, output + data
 
     def _open(self, number: int, host: str, port: int) -> None:
+        """Connects without waiting: a service whose queue is full must not keep the other connections waiting."""
         try:
-            line = socket.create_connection((host, port), timeout=_CONNECT_SECONDS)
+            family, kind, _, _, peer = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+            line = socket.socket(family, kind)
         except OSError:
             self._streams.refuse(number)
         else:
-            self._streams.add(number, line)
+            self._streams.add(number, line, peer)
 
     def _wait(self, job: Job, seconds: float) -> bool:
         """Waits until something can be read or written; whether the host wants to speak."""

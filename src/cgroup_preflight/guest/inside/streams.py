@@ -4,6 +4,7 @@ Both ends use this module. A frame about connections has in its head `data` (pai
 the body), `eof` and `close` (numbers), and `full` (numbers for which this end can take no more now). For one thread.
 """
 
+import errno
 import socket
 from typing import Any
 
@@ -16,10 +17,14 @@ _WAITING_END = _WAITING_MAX + 8 * FRAME
 
 
 class _Line:
-    """One connection: `waiting` is for its socket; `read_all`: its socket sent an end of file; `last`: so did the far end."""
+    """One connection: `waiting` is for its socket; `read_all`: its socket sent an end of file; `last`: so did the far end.
 
-    def __init__(self, line: socket.socket) -> None:
+    `peer` is the address to which it does not reach yet, empty once it does.
+    """
+
+    def __init__(self, line: socket.socket, peer: tuple[Any, ...]) -> None:
         self.socket = line
+        self.peer = peer
         self.waiting = bytearray()
         self.read_all = self.last = self.broken = False
 
@@ -43,10 +48,16 @@ class Streams:
         """How many connections there are."""
         return len(self._lines)
 
-    def add(self, number: int, line: socket.socket) -> None:
-        """A connected socket, which this object owns from now on."""
+    @property
+    def has_news(self) -> bool:
+        """Whether the far end must learn, without anything to read, that a connection ended, or can take more again."""
+        return bool(self._closed) or self._too_full() != self._told
+
+    def add(self, number: int, line: socket.socket, peer: tuple[Any, ...] = ()) -> None:
+        """A connected socket, which this object owns from now on; with `peer` one that does not block and will be connected."""
         line.setblocking(False)
-        self._lines[number] = _Line(line)
+        self._lines[number] = _Line(line, peer)
+        self._flush(self._lines[number])
 
     def refuse(self, number: int) -> None:
         """Tells the far end that there is no such connection."""
@@ -54,11 +65,14 @@ class Streams:
 
     def readers(self) -> list[socket.socket]:
         """Sockets to read from when they have something."""
-        return [line.socket for number, line in self._lines.items() if not line.read_all and number not in self._full]
+        return [
+            line.socket for number, line in self._lines.items()
+            if not line.read_all and not line.peer and number not in self._full
+        ]  # fmt: skip
 
     def writers(self) -> list[socket.socket]:
         """Sockets to write to when they have room."""
-        return [line.socket for line in self._lines.values() if line.waiting]
+        return [line.socket for line in self._lines.values() if line.waiting or line.peer]
 
     def apply(self, head: dict[str, Any], body: bytes) -> None:
         """Takes what the far end sent; numbers that are unknown here count as closed. Raises ValueError for nonsense."""
@@ -92,7 +106,7 @@ class Streams:
         pieces: list[tuple[int, bytes]] = []
         eof: list[int] = []
         for number, line in list(self._lines.items()):
-            if line.read_all or number in self._full or sum(len(piece) for _, piece in pieces) >= FRAME:
+            if line.read_all or line.peer or number in self._full or sum(len(piece) for _, piece in pieces) >= FRAME:
                 continue
             data, last = _read(line)
             if data:
@@ -101,11 +115,14 @@ class Streams:
                 eof.append(number)
             self._end(number, line)
         closed, self._closed = self._closed, []
-        full = [number for number, line in self._lines.items() if len(line.waiting) > _WAITING_MAX]
+        full = self._too_full()
         self.news = bool(pieces or eof or closed or full != self._told)
         self._told = full
         head = {"data": [(number, len(piece)) for number, piece in pieces], "eof": eof, "close": closed, "full": full}
         return {name: value for name, value in head.items() if value}, b"".join(piece for _, piece in pieces)
+
+    def _too_full(self) -> list[int]:
+        return [number for number, line in self._lines.items() if len(line.waiting) > _WAITING_MAX]
 
     def close(self) -> None:
         """Closes every connection."""
@@ -114,7 +131,7 @@ class Streams:
         self._lines.clear()
 
     def _flush(self, line: _Line) -> None:
-        if line.broken:
+        if line.broken or not _connected(line):
             return
         try:
             while line.waiting:
@@ -133,6 +150,20 @@ class Streams:
             line.socket.close()
             if line.broken:
                 self._closed.append(number)
+
+
+def _connected(line: _Line) -> bool:
+    """Whether its peer is reached, which a busy service can delay; one that cannot be reached is broken."""
+    if line.peer:
+        error = line.socket.connect_ex(line.peer)
+        if error in (errno.EINPROGRESS, errno.EALREADY, errno.EINTR):
+            return False
+        line.peer = ()
+        if error not in (0, errno.EISCONN):
+            line.broken = line.read_all = True
+            line.waiting.clear()
+            return False
+    return True
 
 
 def _read(line: _Line) -> tuple[bytes, bool]:

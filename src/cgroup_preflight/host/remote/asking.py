@@ -1,17 +1,20 @@
 """Asks a machine many questions in one round trip: over SFTP what SFTP can answer, the rest in one batch of the shell."""
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TypeVar
 
-from cgroup_preflight.core.reading import Missing, Reading, Why
+from cgroup_preflight.core.reading import Known, Missing, Reading, Why
 from cgroup_preflight.core.report import Remedy
-from cgroup_preflight.host.remote.line import Line, LineError
+from cgroup_preflight.host.remote.line import Budget, Line, LineError
 from cgroup_preflight.host.remote.questions import Question, job_of, reading_of, script_of, source_of
 from cgroup_preflight.host.remote.sftp import INTERRUPTED, Job, Sftp
 from cgroup_preflight.host.remote.shell import Output, Script, Shell
 
 T = TypeVar("T")
+#: What a name takes in memory besides its letters, at most.
+_NAME_BYTES = 64
 
 
 class Asker:
@@ -28,10 +31,45 @@ class Asker:
         self._sftp: Sftp | None = None
         #: One call at a time: its questions go out on both lines, and their answers are collected in order.
         self._lock = threading.Lock()
+        self._lines: list[Line] = []
+        self._budget: Budget | None = None
         self.round_trips = 0
         #: Counts the SFTP sessions: a handle is of one, and means another file in the next one.
         self.session = 0
         self.lost = ""
+
+    @contextmanager
+    def bounded(self, seconds: float, most: int) -> Iterator[None]:
+        """Loses the machine if its answers take longer, or are longer than `most` bytes, in all calls of this context.
+
+        Each call has its own, smaller bounds besides: a machine that answers drop by drop stays within those.
+        """
+        before = self._budget
+        self._spend(Budget(seconds, most, before))
+        try:
+            yield
+        finally:
+            self._spend(before)
+
+    def _spend(self, budget: Budget | None) -> None:
+        self._budget = budget
+        for line in self._lines:
+            line.budget = budget
+
+    def opened(self, opens: Callable[[], Line]) -> Line:
+        """A further line, whose answers count together with the others."""
+        line = opens()
+        line.budget = self._budget
+        self._lines = [*(one for one in self._lines if not one.lost), line]
+        return line
+
+    def _weighed(self, reading: Reading[object]) -> Reading[object]:
+        """The reading, after its names are counted for what they take in memory. Raises LineError."""
+        if self._budget is not None and isinstance(reading, Known) and isinstance(reading.value, tuple):
+            much = self._budget.spend(_NAME_BYTES * len(reading.value))
+            if much:
+                raise LineError(much, remedy=_REMEDY)
+        return reading
 
     def ask(self, questions: Sequence[Question]) -> list[Reading[object]]:
         """The answers in order."""
@@ -106,13 +144,15 @@ class Asker:
         sftp = self._usable_sftp() if jobs else None
         if sftp is not None:
             try:
-                found |= zip(jobs, self._run(sftp, list(jobs.values())), strict=True)
+                answers = self._run(sftp, list(jobs.values()))
             except LineError:
                 self._without_sftp(sftp)
+            else:
+                found |= zip(jobs, map(self._weighed, answers), strict=True)
         if shell and posted:
             outputs = shell.collect(posted)
             self.round_trips = max(self.round_trips, before + 1)
-            found |= {place: reading_of(questions[place], output) for place, output in zip(rest, outputs, strict=True)}
+            found |= zip(rest, self._read([questions[place] for place in rest], outputs), strict=True)
         missed = [place for place in range(len(questions)) if place not in found]
         if missed:
             found |= zip(missed, self._by_shell([questions[place] for place in missed]), strict=True)
@@ -124,7 +164,10 @@ class Asker:
         shell = self._usable_shell()
         self.round_trips += 1
         outputs = shell.run([script_of(one) for one in questions])
-        return [reading_of(one, output) for one, output in zip(questions, outputs, strict=True)]
+        return self._read(questions, outputs)
+
+    def _read(self, questions: Sequence[Question], outputs: Sequence[Output]) -> list[Reading[object]]:
+        return [self._weighed(reading_of(one, output)) for one, output in zip(questions, outputs, strict=True)]
 
     def _run(self, sftp: Sftp, jobs: "Sequence[Job[T]]") -> list[T]:
         before = sftp.round_trips
@@ -142,7 +185,7 @@ class Asker:
     def _usable_shell(self) -> Shell:
         self._require()
         if self._shell is None:
-            self._shell = Shell(self._open_shell())
+            self._shell = Shell(self.opened(self._open_shell))
         return self._shell
 
     def _usable_sftp(self) -> Sftp | None:
@@ -151,7 +194,7 @@ class Asker:
             self._sftp.close()
             self._sftp = None
         if self._sftp is None and self._open_files is not None:
-            self._sftp = Sftp(self._open_files())
+            self._sftp = Sftp(self.opened(self._open_files))
             self.session += 1
         return self._sftp
 

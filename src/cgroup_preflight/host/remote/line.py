@@ -16,10 +16,38 @@ _PIECE = 1 << 16
 #: What is kept of the complaints at the other end, bytes.
 _ERRORS_MAX = 4096
 _ERROR_SECONDS = 0.5
+#: Seconds after the end of a call in which what has come already is still read: this process may have been kept waiting.
+_LATE = 5.0
 
 
 class LineError(HostError):
     """The other end is gone, silent, or answers what nobody asked; later calls fail with the same reason at once."""
+
+
+class Budget:
+    """What answers may take in all: a moment of time.monotonic(), and bytes that several lines share. `within` is a wider one."""
+
+    def __init__(self, seconds: float, most: int, within: "Budget | None" = None) -> None:
+        self._seconds, self._most, self._left, self._within = seconds, most, most, within
+        self.until = time.monotonic() + seconds
+
+    def moment(self, until: float) -> float:
+        """The moment `until`, or the end of this budget or a wider one where that is earlier."""
+        until = min(until, self.until)
+        return self._within.moment(until) if self._within else until
+
+    def spend(self, size: int) -> str:
+        """Counts bytes that came; why no more may come, else empty."""
+        self._left -= size
+        if self._left < 0:
+            return f"its answers are longer than {self._most >> 20}M in all"
+        return self._within.spend(size) if self._within else ""
+
+    def late(self) -> str:
+        """Why it is too late, else empty."""
+        if time.monotonic() >= self.until:
+            return f"its answers take longer than {self._seconds:g} s in all"
+        return self._within.late() if self._within else ""
 
 
 class Line:
@@ -38,6 +66,8 @@ class Line:
         self._deaf = False
         #: How many more bytes the current call may bring.
         self._allowed = 0
+        #: What several calls may bring and take together.
+        self.budget: Budget | None = None
         self.lost = ""
         for handle in {reader, writer, errors} - {-1}:
             os.set_blocking(handle, False)
@@ -116,9 +146,12 @@ class Line:
             wanted[self._writer] = wanted.get(self._writer, 0) | select.POLLOUT
         if self._errors >= 0:
             wanted[self._errors] = select.POLLIN
-        found = self._poll(wanted, until)
-        if not found:
-            raise self.fail("it did not answer in time")
+        if self.budget is not None and (late := self.budget.late()):
+            raise self.fail(late)
+        found = self._poll(wanted, until if self.budget is None else self.budget.moment(until))
+        # Who complains without end, or sends as fast as this reads, is always ready.
+        if not found or time.monotonic() > until + _LATE:
+            raise self.fail((self.budget.late() if self.budget else "") or "it did not answer in time")
         if self._errors in found:
             self._read_errors()
         if self._out and found.get(self._writer, 0) & ~select.POLLIN:
@@ -143,6 +176,8 @@ class Line:
         self._allowed -= len(data)
         if self._allowed < 0:
             raise self.fail("its answers are longer than is allowed")
+        if self.budget is not None and (much := self.budget.spend(len(data))):
+            raise self.fail(much)
         return data
 
     def _write(self) -> None:

@@ -12,7 +12,7 @@ from cgroup_preflight.core.reading import Known, Missing, Reading, Why, missing
 from cgroup_preflight.core.records import TYPE_CHECKING, dataclass
 from cgroup_preflight.host.command import Completed
 from cgroup_preflight.host.door import Status
-from cgroup_preflight.host.fs import TEXT_MAX
+from cgroup_preflight.host.fs import PAGE_SIZES, TEXT_MAX
 from cgroup_preflight.host.remote.shell import Output, Script, octal, quoted
 
 if TYPE_CHECKING:
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 _REASONS = {os.strerror(number): number for number in sorted(errno.errorcode, reverse=True)}
 _KILL_SECONDS = 2
 _PROC = "/proc"
-_PAGE_SIZES = tuple(1 << bits for bits in range(12, 20))
+#: Names in one folder, or folders below one, at most.
+NAMES_MAX = 100_000
 
 
 class Kind(enum.StrEnum):
@@ -189,18 +190,25 @@ def _value(question: Question, out: bytes) -> object:
             node = f"{int(major, 16)}:{int(minor, 16)}" if stat.S_ISBLK(int(bits, 16)) else ""
             return Numbers(device=int(device), number=int(number), stands_for=node)
         case Kind.NAMES | Kind.FOLDERS:
-            return tuple(sorted(os.fsdecode(each.rpartition(b"/")[2]) for each in out.split(b"\0") if each))
+            return tuple(sorted(os.fsdecode(each.rpartition(b"/")[2]) for each in _entries(out)))
         case Kind.TREE:
-            return tuple(_folder(each) for each in out.split(b"\0") if each)
+            return tuple(_folder(each) for each in _entries(out))
         case Kind.READ_ONLY:
             return "ro" in out.decode("ascii").strip().split(",")
         case Kind.MACHINE:
             return out.decode("ascii").strip()[:64]
         case _:
             page = int(out)
-            if page not in _PAGE_SIZES:
+            if page not in PAGE_SIZES:
                 raise ValueError(f"a page of {page} bytes")
             return page
+
+
+def _entries(out: bytes) -> list[bytes]:
+    """What find(1) prints, with a NUL after each. Raises ValueError for more than a folder of a host has."""
+    if out.count(b"\0") > NAMES_MAX:
+        raise ValueError(f"more than {NAMES_MAX} names")
+    return [each for each in out.split(b"\0") if each]
 
 
 def _only_went(complaints: str) -> bool:

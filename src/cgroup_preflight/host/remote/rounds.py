@@ -22,6 +22,8 @@ T = TypeVar("T")
 #: More rounds than any reader needs; a machine whose answers lead to new questions without end is given up.
 _ROUNDS_MAX = 40
 _QUESTIONS_MAX = 200_000
+#: What all answers of one reading may take together: seconds, and bytes, which are all in memory at its end.
+SECONDS, BYTES_MAX = 300.0, 128 << 20
 _REMEDY = Remedy(title="look at the machine and its connection")
 
 
@@ -47,10 +49,10 @@ class AskedFs(AskedReadings):
     """As `HostFs`, and of `MachineFs` what readers of facts need."""
 
     def __init__(self, answers: Answers) -> None:
-        self._answers = answers
+        self.answers = answers
 
     def _ask(self, kind: Kind, path: str = "", name: str = "") -> Reading[object]:
-        return self._answers.of(Question(kind=kind, path=path, words=(name,) if name else ()))
+        return self.answers.of(Question(kind=kind, path=path, words=(name,) if name else ()))
 
     def tree(self, path: str) -> Reading[tuple[tuple[str, int], ...]]:
         """All folders in and below a folder: the path below it, empty for itself, and the inode number; needs GNU find."""
@@ -77,7 +79,14 @@ class Rounds:
         self._before: tuple[Question, ...] = ()
 
     def read(self, reader: Callable[[AskedFs, AskedRunner], T]) -> T:
-        """What the reader returns in the round that left nothing open, or raises there. Raises HostError for a lost machine."""
+        """What the reader returns in the round that left nothing open, or raises there. Raises HostError for a lost machine.
+
+        A machine whose answers together are longer than BYTES_MAX, or take longer than SECONDS, is lost.
+        """
+        with self._asker.bounded(SECONDS, BYTES_MAX):
+            return self._read(reader)
+
+    def _read(self, reader: Callable[[AskedFs, AskedRunner], T]) -> T:
         known: dict[Question, Reading[object]] = {}
         todo: tuple[Question, ...] = self._before
         for _ in range(_ROUNDS_MAX):

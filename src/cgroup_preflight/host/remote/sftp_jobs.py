@@ -9,6 +9,7 @@ from cgroup_preflight.core.reading import Known, Missing, Reading, Why
 from cgroup_preflight.core.records import TYPE_CHECKING
 from cgroup_preflight.host.door import Status
 from cgroup_preflight.host.remote import sftp_packets as p
+from cgroup_preflight.host.remote.questions import NAMES_MAX
 from cgroup_preflight.host.remote.sftp import Job, Request, request
 
 if TYPE_CHECKING:
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
 #: Files of the kernel's own file systems are opened at once. Anywhere else a FIFO could be in the way, and would block.
 _KERNEL = ("/proc/", "/sys/")
-_NAMES_MAX = 100_000
 _WHY = {
     p.NO_SUCH_FILE: (Why.ABSENT, errno.ENOENT),
     p.PERMISSION_DENIED: (Why.DENIED, errno.EACCES),
@@ -87,7 +87,7 @@ def names(path: str, *, folders: bool) -> Job[Reading[tuple[str, ...]]]:
     if reply.kind == p.STATUS:
         return _refused(path, reply)
     handle, found = p.string_of(reply, p.HANDLE), list[str]()
-    while len(found) < _NAMES_MAX:
+    while len(found) < NAMES_MAX:
         (reply,) = yield [request(p.READDIR, handle)]
         if reply.kind == p.STATUS:
             break
@@ -97,7 +97,7 @@ def names(path: str, *, folders: bool) -> Job[Reading[tuple[str, ...]]]:
         found += (_name(name) for name, item in listed if not folders or stat.S_ISDIR(item.mode or 0))
     yield [_close(handle)]
     if reply.kind != p.STATUS:
-        return Missing(source=path, why=Why.MALFORMED, detail=f"more than {_NAMES_MAX} names")
+        return Missing(source=path, why=Why.MALFORMED, detail=f"more than {NAMES_MAX} names")
     if p.status_of(reply)[0] != p.END:
         return _refused(path, reply)
     return Known(value=tuple(sorted(name for name in found if name not in (".", ".."))), source=path)

@@ -8,6 +8,7 @@ import time
 import pytest
 
 from cgroup_preflight.core.errors import HostError
+from cgroup_preflight.host.remote import line as module
 from cgroup_preflight.host.remote.line import Line, LineError
 from tests.unit.host.remote.ends import program, replay, silent
 
@@ -123,3 +124,19 @@ def test_a_line_that_is_closed_says_so():
     with pytest.raises(LineError, match="closed"):
         line.flush(soon()) or line.send(b"x")
     there.close()
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("to", ["errors", "reader"])
+def test_a_peer_that_is_always_ready_ends_with_the_time(monkeypatch, to):
+    """It complains without end, or sends as fast as it is read."""
+    monkeypatch.setattr(module, "_LATE", 0.2)
+    reading, writing = os.pipe()
+    endless = os.open("/dev/zero", os.O_RDONLY)
+    line = Line(reading, writing, errors=endless) if to == "errors" else Line(endless, writing, errors=reading)
+    line.allow(1 << 60)
+    until = time.monotonic() + 0.3
+    with pytest.raises(LineError, match="in time"):
+        while time.monotonic() < until + 20:
+            line.receive(until)
+    line.close()

@@ -1,5 +1,8 @@
 """Facts of a machine in few round trips: what is read is what a reader of this machine reads."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import pytest
 
 from cgroup_preflight.core.errors import HostError, UsageError
@@ -11,7 +14,7 @@ from cgroup_preflight.host.fs import LiveFs
 from cgroup_preflight.host.gather import gather
 from cgroup_preflight.host.remote.asking import Asker
 from cgroup_preflight.host.remote.questions import Kind, Question
-from cgroup_preflight.host.remote.rounds import Rounds
+from cgroup_preflight.host.remote.rounds import BYTES_MAX, SECONDS, Rounds
 from tests.unit.host.remote.ends import LocalLines
 
 #: The most round trips of `gather`, as docs/hosts.md says.
@@ -25,6 +28,11 @@ class Played:
         self.texts, self.commands = texts, commands or {}
         self.asked: list[list[str]] = []
         self.lost = ""
+
+    @contextmanager
+    def bounded(self, seconds: float, most: int) -> Iterator[None]:
+        assert (seconds, most) == (SECONDS, BYTES_MAX)
+        yield
 
     def ask(self, questions: list[Question]) -> list[Reading[object]]:
         self.asked.append([one.path or " ".join(one.words) for one in questions])
