@@ -179,7 +179,9 @@ def config(services: Mapping[str, Any], slices: Mapping[str, Any] | None = None,
 def toml(table: Mapping[str, Any], path: Sequence[str] = ()) -> str:
     """TOML of nested tables; JSON's strings, numbers and lists are TOML's, too."""
     lines = [f"{key} = {json.dumps(value)}" for key, value in table.items() if not isinstance(value, Mapping)]
-    text = "".join(f"{line}\n" for line in ([f"[{'.'.join(path)}]", *lines] if path and lines else lines))
+    text = "".join(
+        f"{line}\n" for line in ([f"[{'.'.join(path)}]", *lines] if path and (lines or not table) else lines)
+    )
     return text + "".join(toml(value, (*path, key)) for key, value in table.items() if isinstance(value, Mapping))
 
 

@@ -88,7 +88,7 @@ class _Sum:
             counters = self._counters.setdefault(path, {})
             for key, value in item.counters.items():
                 counters[key] = counters.get(key, 0) + value
-        elif item.before.cgroup_id != item.after.cgroup_id:
+        elif path and item.before.cgroup_id != item.after.cgroup_id:
             self._reborn[path] = self._reborn.get(path, 0) + 1
             self._again[path] = item.after
 

@@ -135,3 +135,15 @@ def test_devices_with_a_limit_are_known() -> None:
     io = found.whole.groups["/a.service"].io
     assert io is not None
     assert io.limited == {"8:0"}
+
+
+@pytest.mark.timeout(60)
+def test_a_root_that_is_another_one_each_time_is_no_cgroup_of_its_own() -> None:
+    """A host can say so; who divides the time of each cgroup among those in it would never end."""
+    readings = [
+        moment(100 + n, {**one.snapshot.samples, "": sample("", 100 + n, identity=n + 1)})
+        for n, one in enumerate(contended())
+    ]
+    series = series_of(readings)
+    assert "" not in series.whole.groups
+    assert [item.rule for item in judge(series).diagnoses] == ["C1"]
