@@ -1,6 +1,6 @@
 """Runs in the guest, as root: what IOWeight gives to two services that read one device directly, at the same time.
 
-    python3 io_weight_inside.py none|bfq|io.cost WEIGHT WEIGHT
+    python3 io_weight_inside.py none|bfq|bfq-strict|io.cost WEIGHT WEIGHT
 
 The device is one that the kernel plays (null_blk), which takes 160 milliseconds for each read, eight at a time: less
 than even an emulated CPU can ask for, so that the device is what all wait for. Prints what the kernel
@@ -34,7 +34,10 @@ def prepare(way):
     words = ["queue_mode=2", "irqmode=2", "completion_nsec=160000000", "hw_queue_depth=8", "submit_queues=1", "gb=1"]
     subprocess.run(["modprobe", "bfq"], check=True)
     subprocess.run(["modprobe", "null_blk", "nr_devices=1", *words], check=True)
-    (_QUEUE / "scheduler").write_text("bfq" if way == "bfq" else "none")
+    (_QUEUE / "scheduler").write_text("bfq" if way.startswith("bfq") else "none")
+    if way == "bfq-strict":
+        (_QUEUE / "iosched/low_latency").write_text("0")
+        (_QUEUE / "iosched/strict_guarantees").write_text("1")
     number = Path(f"/sys/block/{DEVICE}/dev").read_text().strip()
     on = way == "io.cost"
     (_ROOT / "io.cost.qos").write_text(f"{number} enable={int(on)} ctrl=user rpct=0 wpct=0 min=100 max=100")
