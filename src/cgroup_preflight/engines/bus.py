@@ -218,6 +218,8 @@ def _answer(stream: "Stream", calls: Sequence[Call], first: int) -> Iterator[tup
     if rest + body > _MESSAGE_MAX:
         raise ValueError("the message is too long")
     data = head + stream.read(rest + body)
+    if len(data) < 16 + rest + body:
+        raise ValueError("systemd closed the connection in the middle of an answer")
     if kind not in (_ANSWER, _ERROR):
         # Of ten messages nine are signals.
         return

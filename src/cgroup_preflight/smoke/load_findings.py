@@ -26,7 +26,7 @@ LEAST_SECONDS = 0.5
 #: So much of a slice tells whether a half of a measurement shows something else than the whole; seconds.
 _LEAST_OF_HALF = 0.3
 #: Before so many seconds, only a smaller error ends a measurement, so that as few wrong shares pass as after that time.
-_EARLY_SECONDS, _EARLY_POINTS_MAX = 1.2, 2.0
+EARLY_SECONDS, _EARLY_POINTS_MAX = 1.2, 2.0
 #: In how many parts a measurement is repeated: an error is real where each part shows it.
 PARTS = 4
 _QUIET = Remedy(title="run it again on a machine with nothing else to do")
@@ -121,7 +121,7 @@ def is_clear(load: LoadPlan, windows: Sequence[LoadWindow], most: int) -> bool:
     half = len(windows) // 2
     if half < PARTS // 2 or _is_coming(load, windows, most):
         return False
-    bar = POINTS_MAX if sum(window.seconds for window in windows) >= _EARLY_SECONDS else _EARLY_POINTS_MAX
+    bar = POINTS_MAX if sum(window.seconds for window in windows) >= EARLY_SECONDS else _EARLY_POINTS_MAX
     if any(abs(level.error) > bar for level in level_shares(load, windows)):
         return False
     found = (level_shares(load, part, _LEAST_OF_HALF) for part in (windows[:half], windows[half:]))

@@ -8,7 +8,15 @@ from cgroup_preflight.core.report import Finding
 from cgroup_preflight.plan.shares import shares
 from cgroup_preflight.smoke.lifted import is_limited, lifted
 from cgroup_preflight.smoke.load import LoadPlan
-from cgroup_preflight.smoke.load_findings import LoadHost, LoadWindow, is_clear, judge_load, untested, without_effect
+from cgroup_preflight.smoke.load_findings import (
+    EARLY_SECONDS,
+    LoadHost,
+    LoadWindow,
+    is_clear,
+    judge_load,
+    untested,
+    without_effect,
+)
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -139,7 +147,7 @@ class LoadProbe:
         # One that the kernel killed, for memory, says nothing; its cgroup stays where the engine keeps it.
         if any(len(self._observer.processes(payloads.cgroup(item))) <= len(self._cpus(item)) for item in hogs):
             return (untested(_ENDED),)
-        if not windows:
+        if not is_clear(self._load, windows, WINDOWS) and sum(one.seconds for one in windows) < EARLY_SECONDS:
             return (untested("a limit of the run's slices was set again and again"),)
         return judge_load(self._load, windows, self._host(cgroups, len(windows) * WINDOW_SECONDS), required=required)
 

@@ -22,7 +22,7 @@ ended before that.
 
 SCRIPT = r"""PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 export PATH LC_ALL=C
-gate=$1 started= enough= online= lives=$BASH_VERSION$KSH_VERSION$YASH_VERSION$ZSH_VERSION
+gate=$1 started= enough= online= reader= lives=$BASH_VERSION$KSH_VERSION$YASH_VERSION$ZSH_VERSION
 if [ $# -gt 1 ]; then exec <"$3" >>"$4"; fi
 exec 2>/dev/null
 # Without a store: what is no file takes no memory, and memory is that of a process.
@@ -103,10 +103,11 @@ first() { echo 1000 >/proc/self/oom_score_adj; }
 # page. Without such a file, or where it is full, memory of a process. $2 is what the process does first.
 fill() {
   ends
-  trap 'kill -9 $!; wait; exit' TERM
+  before=$!
+  trap stop TERM
   ($2; exec fallocate -l "$1" /proc/self/fd/6) &
   wait $!
-  ended=$?
+  ended=$? before=$!
   trap - TERM
   if [ $ended -eq 0 ]; then
     echo "full $1"
@@ -117,13 +118,21 @@ fill() {
   fi
 }
 
+# Ends this process, and what it has started since `before`: an earlier number can have become that of another process.
+stop() {
+  [ "$!" = "$before" ] || kill -9 $reader $!
+  wait
+  exit
+}
+
 # Both ends of the gate, opened while nothing can make that wait.
 ends() { exec 5<"$gate" 4>"$gate" 8>&-; }
 
 # Memory as programs have it, with a page table: the buffer of a dd, which cannot write it to the gate as long as nobody
 # reads. One byte can be read as soon as the buffer is full.
 hold() {
-  trap 'kill -9 $reader $!; wait; exit' TERM
+  before=$!
+  trap stop TERM
   (exec dd bs=1 count=1 <&5 >/dev/null 5<&- 4>&-) &
   reader=$!
   ($2; exec dd if=/dev/zero bs="$1" count=1 iflag=fullblock >&4 5<&- 4>&-) &

@@ -85,6 +85,8 @@ def _probed(seen: ProbeEvidence) -> Finding:
     elif seen.in_force is None or not agrees(probe.expectation, seen.in_force):
         status, remedy = Status.FAIL, _REPORT
         message = f"the limit is not in force: {probe.expectation.attribute} is {seen.in_force!r}"
+    elif seen.unread:
+        status, message, remedy = Status.UNVERIFIED, "what the kernel has counted could not be read", _RETRY
     else:
         judge = {"cpu": _cpu, "tasks": _tasks, "high": _high, "max": _max, "swap": _swap}[probe.kind]
         status, message, numbers = judge(seen)

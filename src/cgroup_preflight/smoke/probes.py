@@ -21,7 +21,7 @@ from cgroup_preflight.smoke.neighbour import (
 )
 from cgroup_preflight.smoke.payloads import AT_ONCE, Payloads
 from cgroup_preflight.smoke.probe_plan import Capacity, Probe, ProbeUnit, has_room, lanes, probe_units
-from cgroup_preflight.smoke.pushes import UP_SECONDS, Pushes, deadline
+from cgroup_preflight.smoke.pushes import LONGEST, UP_SECONDS, Pushes, deadline
 
 if TYPE_CHECKING:
     from cgroup_preflight.host.door import Door
@@ -35,7 +35,8 @@ _PAUSE = 0.02
 class ProbeEvidence:
     """What one probe saw: `said` what was read while it pushed, `before` and `after` the target's counters.
 
-    `beside` is what became of a neighbour meanwhile; None where there was none.
+    `in_force` is what the target's file had before, or after if that is no more the limit. `unread`: counters could not be
+    read. `beside` is what became of a neighbour meanwhile; None where there was none.
     """
 
     probe: Probe
@@ -45,6 +46,7 @@ class ProbeEvidence:
     before: Mapping[str, int]
     after: Mapping[str, int]
     refused: str = ""
+    unread: bool = False
     beside: Beside | None = None
 
 
@@ -110,7 +112,7 @@ class Probes:
                 seen[number] = yield from self._push(unit, probe, refused.get(unit.unit, ""), mate, roof, stay=stay)
                 running.remove(number)
 
-        longest = _MEANWHILE_SECONDS + UP_SECONDS + sum(deadline(probe) * 2 + 1 for probe in probes)
+        longest = _MEANWHILE_SECONDS + UP_SECONDS + sum(deadline(probe) + LONGEST + 1 for probe in probes)
         for first in range(0, len(units), AT_ONCE):
             some = units[first : first + AT_ONCE]
             with self._payloads.started(some, longest) as refused:
@@ -127,8 +129,7 @@ class Probes:
         if not is_up:
             return ProbeEvidence(probe=probe, cgroup=target, in_force=None, said=(), before={}, after={},
                                  refused=refused or "it did not start in time")  # fmt: skip
-        reading = self._observer.read(target, probe.expectation.attribute)
-        in_force = reading.value.strip() if isinstance(reading, Known) else None
+        in_force = self._limit(probe, target)
         seen = ProbeEvidence(probe=probe, cgroup=target, in_force=in_force, said=(), before={}, after={})
         if in_force is None or not agrees(probe.expectation, in_force):
             return seen
@@ -142,9 +143,21 @@ class Probes:
         """Pushes once, as `kind` where it is another than that of the probe; tasks can `stay`."""
         probe, target, own = seen.probe, seen.cgroup, self._payloads.cgroup(item)
         before = self._pushes.events(target, own, probe.kind)
+        if not before and probe.kind != "cpu":
+            return replace(seen, unread=True)
         with lifted(self._engine, self._observer, self._in_the_way(item, probe, own, target)):
             said = yield from self._pushes.push(item, probe, target, before, kind, stay=stay)
-        return replace(seen, said=said, before=before, after=self._pushes.events(target, own, probe.kind))
+        after, now = self._pushes.events(target, own, probe.kind), self._limit(probe, target)
+        # One that somebody has set meanwhile is not the limit that was to be proven.
+        in_force = seen.in_force if now is None or agrees(probe.expectation, now) else now
+        return replace(
+            seen, said=said, before=before, after=after, in_force=in_force, unread=bool(before and not after)
+        )
+
+    def _limit(self, probe: Probe, target: str) -> str | None:
+        """What the kernel has as the limit; None where that cannot be read."""
+        reading = self._observer.read(target, probe.expectation.attribute)
+        return reading.value.strip() if isinstance(reading, Known) else None
 
     def _keep(self, mate: Neighbour, kind: str = "keep") -> Generator[None, None, bool]:
         """Lets a neighbour keep memory; whether it does. With the kind `own` it is in page tables as that of a program."""

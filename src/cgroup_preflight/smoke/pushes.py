@@ -5,8 +5,9 @@ the clock of this side: a payload that is throttled or refused could not read th
 """
 
 from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import suppress
 
-from cgroup_preflight.core.reading import Known, parsed, value_or
+from cgroup_preflight.core.reading import Known, Missing, Why, parsed, value_or
 from cgroup_preflight.core.records import TYPE_CHECKING
 from cgroup_preflight.host.cgroup import Observer
 from cgroup_preflight.host.cgroupfs import parse_flat_keyed, parse_limit
@@ -21,6 +22,8 @@ _DEADLINE = 15.0
 #: Seconds that a slow kernel takes to start one task, and the longest that a probe of tasks may take.
 _TASK_SECONDS = 0.05
 _TASKS_DEADLINE = 60.0
+#: The longest that is waited for a payload that still starts and ends processes: a busy machine takes seconds for each.
+LONGEST = 60.0
 _LOOK = 0.5
 #: How often counts are read at most while a quota acts, and while a payload will say most of what they tell; seconds.
 _OFTEN, _SELDOM = 0.05, 0.1
@@ -75,14 +78,14 @@ class Pushes:
         """Lets a payload keep bytes of memory, as `keep` or as `own`, until `drop`; whether it does."""
         yield from self._clear(item)
         said = self._asked(item, f"{kind} {amount}")
-        yield from self._until(lambda: said.has("full", "ended"), 2 * _DEADLINE, gone=self._is_gone(item))
+        yield from self._until(lambda: said.has("full", "ended"), 2 * _DEADLINE, item=item)
         return said.has("full")
 
     def drop(self, item: ProbeUnit) -> Iterator[None]:
         """Waits until all has ended that a payload has started."""
         self._crowded.discard(item.unit)
         said = self._asked(item, "drop 0")
-        yield from self._until(lambda: said.has("over"), 2 * _DEADLINE, gone=self._is_gone(item))
+        yield from self._until(lambda: said.has("over"), 2 * _DEADLINE, item=item)
 
     def _clear(self, item: ProbeUnit) -> Iterator[None]:
         """Drops tasks that have stayed."""
@@ -90,11 +93,16 @@ class Pushes:
             yield from self.drop(item)
 
     def events(self, target: str, own: str, kind: str) -> Mapping[str, int]:
-        """The counters that tell whether the limit of `target` acted.
+        """The counters that tell whether the limit of `target` acted; empty where one cannot be read.
 
         A refused fork counts at the cgroup that tried it before kernel 6.11, and at that of the limit since. A memory
         limit can end a probe of tasks first, which the count of kills tells.
         """
+        with suppress(_UnreadError):
+            return self._events(target, own, kind)
+        return {}
+
+    def _events(self, target: str, own: str, kind: str) -> Mapping[str, int]:
         if kind == "cpu":
             return {}
         if kind == "tasks":
@@ -104,6 +112,8 @@ class Pushes:
             }
         if kind == "swap":
             peak = parsed(self._observer.read(target, "memory.swap.peak"), parse_limit)
+            if isinstance(peak, Missing) and peak.why is not Why.ABSENT:
+                raise _UnreadError
             return {
                 "oom_kill": self._keyed(own, "memory.events").get("oom_kill", 0),
                 "swap max": self._keyed(target, "memory.swap.events").get("max", 0),
@@ -121,6 +131,8 @@ class Pushes:
         """
         period = probe.expectation.period_usec / 1e6
         start_before, start, start_after = self._stamped(target)
+        if not start:
+            return ()
         self._payloads.ask(item, f"cpu {probe.amount}")
 
         def is_clear() -> bool:
@@ -130,10 +142,10 @@ class Pushes:
             return throttled >= _PERIODS and used <= probe.limit * (after - start_before + period)
 
         looks = self._now_and_then(is_clear, min(period / 2, _OFTEN))
-        yield from self._until(looks, deadline(probe), gone=self._is_gone(item))
+        yield from self._until(looks, deadline(probe), item=item)
         yield from self.drop(item)
         before, end, after = self._stamped(target)
-        if self._is_gone(item)():
+        if self._is_gone(item):
             return ()
         stat = {key: value - start.get(key, 0) for key, value in end.items()}
         return ({"shortest": before - start_after, "longest": after - start_before, "stat": stat},)
@@ -168,8 +180,8 @@ class Pushes:
             now.update(self.events(target, own, "tasks"))
             return now != before
 
-        yield from self._until(lambda: has_acted() or are_all(), deadline(probe), gone=self._is_gone(item))
-        if self._is_gone(item)():
+        yield from self._until(lambda: has_acted() or are_all(), deadline(probe), item=item)
+        if self._is_gone(item):
             return ()
         count, started = alive(), said.number("started") or 0
         count = started if count is None else count
@@ -191,7 +203,7 @@ class Pushes:
             return any(now.get(key, 0) > before.get(key, 0) for key in counts)
 
         looks = self._now_and_then(has_acted, _SELDOM)
-        yield from self._until(lambda: said.has("full", "ended") or looks(), deadline(probe), gone=self._is_gone(item))
+        yield from self._until(lambda: said.has("full", "ended") or looks(), deadline(probe), item=item)
         if not said.has("full"):
             return ()
         current = value_or(parsed(self._observer.read(target, "memory.current"), parse_limit), None)
@@ -203,7 +215,13 @@ class Pushes:
         return reading.value.strip() or None if isinstance(reading, Known) else None
 
     def _keyed(self, cgroup: str, attribute: str) -> Mapping[str, int]:
-        return value_or(parsed(self._observer.read(cgroup, attribute), parse_flat_keyed), {})
+        """Counts of a file, none where this kernel lacks it. What cannot be read is not 0: raises _UnreadError."""
+        reading = parsed(self._observer.read(cgroup, attribute), parse_flat_keyed)
+        if isinstance(reading, Known):
+            return reading.value
+        if reading.why is Why.ABSENT:
+            return {}
+        raise _UnreadError
 
     def _said(self, item: ProbeUnit) -> "_Said":
         return _Said(self._files, self._payloads.output(item))
@@ -215,8 +233,15 @@ class Pushes:
         self._payloads.ask(item, line)
         return said
 
-    def _is_gone(self, item: ProbeUnit) -> Callable[[], bool]:
-        return lambda: not self._observer.processes(self._payloads.cgroup(item))
+    def _is_gone(self, item: ProbeUnit) -> bool:
+        return self._processes(item) == ""
+
+    def _processes(self, item: ProbeUnit) -> str | None:
+        """The processes of a payload, as the kernel lists them; empty if it has ended, None where that cannot be read."""
+        reading = self._observer.read(self._payloads.cgroup(item), "cgroup.procs")
+        if isinstance(reading, Known):
+            return reading.value.strip()
+        return "" if reading.why is Why.ABSENT else None
 
     def _now_and_then(self, look: Callable[[], bool], seconds: float) -> Callable[[], bool]:
         """As `look`, and False as long as less than `seconds` are over since it looked."""
@@ -232,21 +257,29 @@ class Pushes:
 
         return looks
 
-    def _until(
-        self, done: Callable[[], bool], seconds: float, *, gone: Callable[[], bool] = lambda: False
-    ) -> Iterator[None]:  # fmt: skip
-        """Lets other lanes have their turn until `done`, or the time is over, or the process under test is `gone`.
+    def _until(self, done: Callable[[], bool], seconds: float, *, item: ProbeUnit | None = None) -> Iterator[None]:
+        """Lets other lanes have their turn until `done`, or the time is over, or the payload `item` has ended.
 
-        Asking takes CPU time from the processes under test, so `gone` is asked twice a second.
+        The time begins again whenever other processes than before are in the payload: then the machine is slow. To look
+        takes CPU time from the processes under test, so it looks twice a second.
         """
         now = self._clock.monotonic()
-        end, look_at = now + seconds, now + _LOOK
+        last, end, look_at = now + max(seconds, LONGEST), now + seconds, now + _LOOK
+        seen: str | None = None
         while not done() and now < end:
-            if now > look_at and gone():
-                return
-            look_at = now + _LOOK if now > look_at else look_at
+            if item and now > look_at:
+                found, look_at = self._processes(item), now + _LOOK
+                if found == "":
+                    return
+                if seen and found and found != seen:
+                    end = min(now + seconds, last)
+                seen = found or seen
             yield
             now = self._clock.monotonic()
+
+
+class _UnreadError(Exception):
+    """A counter that exists cannot be read."""
 
 
 class _Said:

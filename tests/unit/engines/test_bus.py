@@ -98,6 +98,15 @@ def test_signals_without_an_end_are_no_answer(manager):
         line.call(bus.stop(["a.service"]))
 
 
+def test_an_answer_that_breaks_off_is_none(manager, line):
+    """What is left of a list of properties would look like a unit that lacks the rest."""
+    entries = pair(8, "SubState", "s", text("running"))
+    entries += pair(8 + len(entries), "MainPID", "u", struct.pack("<I", 4711))
+    manager((1, answer(1, "a{sv}", struct.pack("<II", len(entries), 0) + entries)[:-24]))
+    with pytest.raises(bus.BusError, match="middle"):
+        line.show(["a.service"], ["SubState", "MainPID"])
+
+
 def test_kill_names_the_signal(manager, line):
     heard = manager((1, answer(1)))
     assert line.call(bus.kill(["a.service"], 9)) == [None]

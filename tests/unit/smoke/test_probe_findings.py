@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cgroup_preflight.core.records import replace
 from cgroup_preflight.core.report import Status
 from cgroup_preflight.smoke.probe_findings import probe_findings
 from cgroup_preflight.smoke.probe_plan import Capacity, plan_probes
@@ -51,6 +52,13 @@ def test_a_limit_that_is_not_in_force_is_a_fail(kind):
     found = judged(kind, in_force="max")
     assert found.status is Status.FAIL
     assert "'max'" in found.message
+
+
+@pytest.mark.parametrize("kind", SETTINGS)
+def test_counters_that_could_not_be_read_are_unverified(kind):
+    seen = replace(seen_by(kind, said=[{"finished": True}], before={"oom": 1}), unread=True)
+    (found,) = probe_findings([seen], [])
+    assert (found.status, "could not be read" in found.message) == (Status.UNVERIFIED, True)
 
 
 @pytest.mark.parametrize("kind", SETTINGS)

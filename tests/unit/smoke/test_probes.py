@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from cgroup_preflight.core.errors import HostError
+from cgroup_preflight.core.reading import Missing, Reading, Why
 from cgroup_preflight.engines.base import Launch
 from cgroup_preflight.smoke.payloads import ServicePayloads
 from cgroup_preflight.smoke.probe_plan import Capacity, plan_probes
@@ -303,6 +304,109 @@ def test_a_push_that_does_not_end_ends_with_its_time(tmp_path):
     assert (tasks.said[0]["refused"], memory.said) == (False, ())
     # The time of each push, and of waiting for its end.
     assert 1000 + 21.4 + 15 + 2 * 30 < trial.machine.now < 1000 + 21.4 + 15 + 2 * 30 + 2
+
+
+def fails(trial: Trial, name: str, when: Callable[[], bool] = lambda: True) -> None:
+    """Files of this name cannot be read, as on another machine that does not answer in time."""
+    read = trial.machine.read
+
+    def broken(path: str) -> Reading[str]:
+        failed = path.endswith(f"/{name}") and when()
+        return Missing(source=path, why=Why.FAILED) if failed else read(path)
+
+    trial.machine.read = broken
+
+
+def says(trial: Trial, unit: Unit, text: str) -> None:
+    """A payload says something some time after it was asked."""
+    with open(f"{trial.folder}/{unit.name}.out", "a") as out:
+        out.write(text)
+
+
+def test_a_slow_machine_has_more_time_as_long_as_processes_start(tmp_path):
+    """Each start takes it ten seconds."""
+
+    def reply(kind: str, cgroup: str, unit: Unit) -> str:
+        if kind != "push":
+            return well(kind, cgroup, unit)
+        for seconds in (10, 20, 30):
+            trial.machine.later(seconds, lambda: trial.machine.spawn("dd", cgroup))
+        trial.machine.later(40, lambda: says(trial, unit, "full 1\n"))
+        return ""
+
+    trial = Trial(tmp_path, '[services.web]\nbinary = "x"\nMemoryMax = "64M"\n')
+    trial.reply = reply
+    (seen,) = trial.run()
+    assert seen.said == ({"eaten": 80 * MIB, "finished": True, "current": None},)
+
+
+def test_processes_that_start_again_and_again_have_a_minute(tmp_path):
+    def reply(kind: str, cgroup: str, unit: Unit) -> str:
+        if kind == "push":
+            for seconds in range(1, 200):
+                trial.machine.later(seconds, lambda: trial.machine.spawn("sh", cgroup))
+        return SAYS["drop"] if kind == "drop" else ""
+
+    trial = Trial(tmp_path, '[services.web]\nbinary = "x"\nMemoryMax = "64M"\n')
+    trial.reply = reply
+    (seen,) = trial.run()
+    assert seen.said == ()
+    assert 1060 < trial.machine.now < 1062
+
+
+def test_a_payload_whose_processes_cannot_be_read_has_not_ended(tmp_path):
+    def reply(kind: str, cgroup: str, unit: Unit) -> str:
+        if kind == "drop":
+            return SAYS["drop"]
+        trial.machine.later(3, lambda: says(trial, unit, "full 1\n"))
+        return ""
+
+    trial = Trial(tmp_path, '[services.web]\nbinary = "x"\nMemoryMax = "64M"\n')
+    trial.reply = reply
+    fails(trial, "cgroup.procs", lambda: trial.lines != [])
+    (seen,) = trial.run()
+    assert [line["finished"] for line in seen.said] == [True]
+
+
+@pytest.mark.parametrize(
+    ("config", "name"),
+    [("MemoryHigh = '64M'", "memory.events.local"), ("MemoryMax = '64M'", "memory.events"), ("TasksMax = 64", "pids.events"),
+     ("MemorySwapMax = '8M'", "memory.swap.events"), ("MemorySwapMax = '8M'", "memory.swap.peak")],
+)  # fmt: skip
+def test_counters_that_cannot_be_read_are_not_zero(tmp_path, config, name):
+    """Before, earlier ones would count for this probe; and after, the limit would seem to do nothing."""
+    for asked_before in (False, True):
+        folder = tmp_path / str(asked_before)
+        folder.mkdir()
+        trial = Trial(folder, f"[services.web]\nbinary = 'x'\n{config}\n")
+        trial.reply = well
+        fails(trial, name, lambda trial=trial, asked=asked_before: bool(trial.lines) is asked)
+        (seen,) = trial.run()
+        assert seen.unread
+        assert bool(trial.lines) is asked_before
+
+
+def test_a_quota_is_not_measured_from_a_count_that_cannot_be_read(tmp_path):
+    trial = Trial(tmp_path, '[services.web]\nbinary = "x"\nCPUQuota = "20%"\n')
+    trial.reply = well
+    fails(trial, "cpu.stat")
+    (seen,) = trial.run()
+    assert (seen.said, trial.lines) == ((), [])
+
+
+@pytest.mark.parametrize(("config", "name"), [("MemoryMax = '64M'", "memory_max"), ("TasksMax = 64", "pids_max")])
+def test_a_limit_that_somebody_sets_meanwhile_is_what_the_evidence_says(tmp_path, config, name):
+    """A lower one acts too, and proves nothing about this one."""
+
+    def reply(kind: str, cgroup: str, unit: Unit) -> str:
+        if kind == "drop":
+            trial.machine.write(cgroup, **{name: "8192\n"})
+        return well(kind, cgroup, unit)
+
+    trial = Trial(tmp_path, f"[services.web]\nbinary = 'x'\n{config}\n")
+    trial.reply = reply
+    (seen,) = trial.run()
+    assert seen.in_force == "8192"
 
 
 def test_a_probe_that_is_killed_with_all_it_is_in_is_waited_for_no_longer(tmp_path):
