@@ -142,10 +142,11 @@ class Probes:
     ) -> Generator[None, None, ProbeEvidence]:
         """Pushes once, as `kind` where it is another than that of the probe; tasks can `stay`."""
         probe, target, own = seen.probe, seen.cgroup, self._payloads.cgroup(item)
-        before = self._pushes.events(target, own, probe.kind)
-        if not before and probe.kind != "cpu":
-            return replace(seen, unread=True)
         with lifted(self._engine, self._observer, self._in_the_way(item, probe, own, target)):
+            # Not sooner: tasks that stay may still be refused by a limit that is lifted now.
+            before = self._pushes.events(target, own, probe.kind)
+            if not before and probe.kind != "cpu":
+                return replace(seen, unread=True)
             said = yield from self._pushes.push(item, probe, target, before, kind, stay=stay)
         after, now = self._pushes.events(target, own, probe.kind), self._limit(probe, target)
         # One that somebody has set meanwhile is not the limit that was to be proven.

@@ -140,6 +140,27 @@ def test_limits_that_act_first_are_lifted_for_the_push_and_put_back(tmp_path):
     assert {one.probe.label for one in seen} == {"web", "api.slice"}
 
 
+def test_what_a_limit_refuses_until_it_is_lifted_is_not_counted(tmp_path):
+    """Tasks of the push before stay, and more of them may just be starting."""
+
+    def reply(kind: str, cgroup: str, unit: Unit) -> str:
+        trial.machine.write(cgroup, pids_current="200\n")
+        return "started 9\n" if kind == "tasks" else well(kind, cgroup, unit)
+
+    text = '[slices.api]\nTasksMax = 400\n[services.web]\nbinary = "x"\nslice = "api"\nTasksMax = 200\n'
+    trial = Trial(tmp_path, text)
+    trial.reply = reply
+    write = trial.units.write_attribute
+
+    def late(path: str, value: str) -> None:
+        trial.machine.files[f"{path.rpartition('/')[0]}/pids.events"] = "max 7\n"
+        write(path, value)
+
+    trial.units.write_attribute = late
+    seen = {one.probe.label: one for one in trial.run()}
+    assert seen["api.slice"].before == seen["api.slice"].after == {"max": 7, "oom_kill": 0}
+
+
 def test_what_is_no_limit_is_not_lifted(tmp_path):
     trial = Trial(tmp_path, SERVICE.format(""))
     trial.reply = well
