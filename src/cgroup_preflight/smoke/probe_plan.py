@@ -75,11 +75,20 @@ class Untried:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capacity:
-    """What the machine has: CPUs, and the bytes of memory and of swap that are free."""
+    """What the machine has: CPUs, and the bytes of memory and of swap that are free.
+
+    `may_swap`: it has swap, perhaps none that is free, or that is unknown.
+    """
 
     cpus: int
     available_bytes: int
     swap_bytes: int = 0
+    may_swap: bool = False
+
+    @property
+    def has_no_swap(self) -> bool:
+        """Whether it surely has none."""
+        return self.swap_bytes == 0 and not self.may_swap
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +126,7 @@ def plan_probes(plan: Plan, numbers: HostNumbers, capacity: Capacity) -> tuple[t
                 probes.append(_probe(kind, limit, place, expected, capacity))
             else:
                 untried.append(
-                    _untried(kind, limit, place, expected, reason, void="swap" in kind and not capacity.swap_bytes)
+                    _untried(kind, limit, place, expected, reason, void="swap" in kind and capacity.has_no_swap)
                 )
     return tuple(probes), tuple(untried)
 
@@ -191,7 +200,7 @@ def _reason_against(
 
 
 def _reason_against_swap(kind: str, limit: float, above: Chain, capacity: Capacity) -> tuple[str, str] | None:
-    if capacity.swap_bytes == 0:
+    if capacity.has_no_swap:
         return "was not tested: there is no swap on this machine, so there is nothing to limit", "nothing to do here"
     if kind == "zswap":
         return ("was not tested: the kernel decides what goes to zswap, and a probe cannot force it",

@@ -201,7 +201,7 @@ def _of_services(
     config: Config, plan: Plan, facts: Facts, door: Door, seen: Sequence[ServiceEvidence], *, inside: bool
 ) -> Iterator[Finding]:  # fmt: skip
     """What the services showed, and what the config asks of them."""
-    swap = value_or(facts.meminfo, {}).get("SwapTotal", 0) > 0
+    swap = value_or(facts.meminfo, {}).get("SwapTotal") != 0
     found = [item for one in seen for item in service_findings(one, required=config.require.controllers, swap=swap)]
     yield from excused(found, config.services, config.target.packages, door.files) if inside else found
     yield from required_findings(plan, config.require)
@@ -322,7 +322,7 @@ def _capacity(facts: Facts, door: Door) -> Capacity:
     meminfo = value_or(facts.meminfo, {})
     return Capacity(
         cpus=len(door.processes.cpus()), available_bytes=meminfo.get("MemAvailable", 0),
-        swap_bytes=meminfo.get("SwapFree", 0),
+        swap_bytes=meminfo.get("SwapFree", 0), may_swap=meminfo.get("SwapTotal") != 0,
     )  # fmt: skip
 
 

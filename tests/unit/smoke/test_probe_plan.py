@@ -237,6 +237,13 @@ def test_a_swap_limit_needs_swap(setting, free, tried, void):
     assert [item.void for item in untried] == ([] if tried else [void])
 
 
+@pytest.mark.parametrize("setting", ["MemorySwapMax=0", "MemoryZSwapMax='64M'"])
+def test_swap_that_is_all_in_use_or_unknown_is_not_no_swap(setting):
+    capacity = Capacity(cpus=1, available_bytes=8 << 30, swap_bytes=0, may_swap=True)
+    made, (untried,) = probes(service("a", setting), capacity)
+    assert (made, untried.void) == ((), False)
+
+
 def test_a_probe_of_swap_has_a_unit_of_its_own_with_little_memory():
     text = "[slices.s]\nMemorySwapMax='8M'\nMemoryMax='1G'\n" + service("a", "MemoryMax='64M'\nMemorySwapMax=0", "s")
     made, _ = probes(text)

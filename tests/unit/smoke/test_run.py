@@ -196,11 +196,14 @@ def test_a_share_that_is_required_is_a_fail_without_its_file(tmp_path, required,
     assert by_code(trial.run())["CGP501"] == {status}
 
 
-@pytest.mark.parametrize(("total", "status"), [(0, Status.SKIP), (GIB, Status.UNVERIFIED)])
+@pytest.mark.parametrize(("total", "status"), [(0, Status.SKIP), (GIB, Status.UNVERIFIED), (None, Status.UNVERIFIED)])
 def test_a_missing_swap_limit_matters_where_there_is_swap(tmp_path, total, status):
+    """Or where that is unknown, and where all of it is in use."""
     trial = Trial(tmp_path, TEXT.replace("TasksMax = 64", "MemorySwapMax = 0"), meminfo={"SwapTotal": total})
     trial.units.wrong = {"web.service": {"memory.swap.max": "absent"}}
-    assert by_code(trial.run())["CGP501"] == {status}
+    codes = by_code(trial.run())
+    assert codes["CGP501"] == {status}
+    assert (Status.UNVERIFIED in codes["CGP511"]) is (status is Status.UNVERIFIED)
 
 
 @pytest.mark.parametrize(("held", "status"), [("kill", Status.WARN), ("auto", Status.FAIL), (None, Status.UNVERIFIED)])
