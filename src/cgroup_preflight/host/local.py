@@ -94,11 +94,12 @@ class LocalFifo:
         """Makes it. Raises OSError."""
         os.mkfifo(path, 0o600)
         # For reading too, so that neither side waits for the other when it opens its end.
-        self._handle = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        self._handle = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
 
     def write(self, line: str) -> None:
-        """As `Fifo.write`."""
-        os.write(self._handle, f"{line}\n".encode())
+        """As `Fifo.write`; a line for a reader that has left all the others unread is lost."""
+        with suppress(BlockingIOError):
+            os.write(self._handle, f"{line}\n".encode())
 
     def close(self) -> None:
         """As `Fifo.close`."""

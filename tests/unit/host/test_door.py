@@ -108,3 +108,14 @@ def test_an_attribute_that_a_file_has_not_is_absent(tmp_path):
     reading = LocalFiles().attribute(str(tmp_path / "file"), "user.none")
     assert isinstance(reading, Missing)
     assert reading.why in (Why.ABSENT, Why.UNSUPPORTED)
+
+
+def test_a_fifo_waits_for_no_reader(tmp_path):
+    """Not for one that another process of its user has stopped, either."""
+    fifo = LocalFiles().fifo(str(tmp_path / "ask"))
+    for _ in range(200):
+        fifo.write("x" * 1000)
+    reader = os.open(tmp_path / "ask", os.O_RDONLY)
+    assert os.read(reader, 1001) == b"x" * 1000 + b"\n"
+    fifo.close()
+    os.close(reader)
