@@ -87,7 +87,7 @@ def test_what_an_imported_root_cannot_do_is_told_before_another_guest_runs(tmp_p
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     put(cache_folder(os.environ), "ubuntu-24.04-0123456789abcdef")
     made = config(target=Target(packages=("nginx",)))
-    with pytest.raises(UsageError, match="ubuntu-24.04 is an imported root"):
+    with pytest.raises(UsageError, match=r"ubuntu-24\.04 is an imported root"):
         guest_run.choose_guests(["debian-12", "ubuntu-24.04"], "auto", made, ABLE)
 
 
