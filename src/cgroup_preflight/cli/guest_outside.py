@@ -54,9 +54,8 @@ def _tested(ready: Outside, asker: Asker, say: Callable[[str], None]) -> Report:
         clock=RemoteClock(asker), network=FarNetwork(files, context.facts.mount_point, ready.lines.connection),
         manager=BridgedManager(ready.lines.bridge), host=ready.guest.spec.name,
     )  # fmt: skip
-    findings, services = test_machine(
-        config, context, task.names, task.words[0], policy.rules_of(config, started), say, door=door, inside=True
-    )
+    rules = policy.rules_of(config, started, machines=(task.distro,))
+    findings, services = test_machine(config, context, task.names, task.words[0], rules, say, door=door, inside=True)
     if task.words[0] == "run":
         from cgroup_preflight.checks.kernel.rt_group_sched import settled
 

@@ -17,7 +17,7 @@ from cgroup_preflight.report.escape import plain
 
 if TYPE_CHECKING:
     # At run time only where a guest is used: in the guest itself each module costs time.
-    from cgroup_preflight.config.model import Config
+    from cgroup_preflight.config.model import Config, Target
     from cgroup_preflight.guest.findings import GuestReport, GuestRun
     from cgroup_preflight.guest.run import GuestPackages, GuestTask
 
@@ -68,7 +68,7 @@ def choose_guests(targets: Sequence[str], engine: str, config: "Config | None", 
     # Packages are installed in a guest, never on this machine.
     wanted = bool(named or (target is not None and target.packages))
     if engine == GUEST or (engine == "auto" and (wanted or context.engine.name is None)):
-        _require_known(named, targets)
+        _require_known(named, targets, target)
         fallback = engine == "auto" and not wanted
         return GuestChoice(distros=named or (DEFAULT_DISTRO,), chosen=bool(named), fallback=fallback)
     return None
@@ -81,15 +81,18 @@ def is_imported(distro: str) -> bool:
     return distro not in DISTROS
 
 
-def _require_known(distros: Sequence[str], targets: Sequence[str]) -> None:
-    """Raises UsageError for a name that neither a distribution nor an imported root has."""
+def _require_known(distros: Sequence[str], targets: Sequence[str], target: "Target | None") -> None:
+    """Raises UsageError, before any guest runs, for a name that is unknown, and for what an imported root cannot do."""
     others = [name for name in distros if is_imported(name)]
     if not others:
         return
+    from cgroup_preflight.guest.foreign import refuse
     from cgroup_preflight.guest.outside import imported_root
 
     for name in others:
         imported_root(name, os.environ, "--target" if targets else "[target] distro")
+        if target is not None:
+            refuse(target, name)
 
 
 def run_in_guests(

@@ -89,7 +89,7 @@ def test_hosts(
         return _tested_here(asked[0], args, config, rules, names, command, progress)
     found, services = list[Finding](), list[ServiceResult]()
     # What is about no host is said once, by this process.
-    once = {(item.code, item.subject, item.message) for item in left_out(config, names)}
+    once = {(item.code, item.subject, item.message) for item in (*left_out(config, names), *policy.thresholds(config))}
     progress(f"testing on {len(asked)} hosts")
     for outcome in _tested_apart(asked, args, names, command):
         report = cast("Report | None", outcome.value)

@@ -75,7 +75,15 @@ def judged(
     from cgroup_preflight.core.policy import apply, not_run, notes
 
     found = (*apply(findings, rules), *notes(findings, rules, whole=whole and bool(services)))
-    return found if services is None or services else (*found, *not_run(found))
+    if services is None:
+        return found
+    if not services:
+        return (*found, *not_run(found))
+    if len(rules.machines) < 2:
+        return found
+    # A guest on which nothing was run is no pass because services ran in another one.
+    idle = [name for name in rules.machines if not any(item.name.startswith(f"{name}: ") for item in services)]
+    return (*found, *(item for name in idle for item in not_run(found, name)))
 
 
 def require_known(config: "Config") -> None:

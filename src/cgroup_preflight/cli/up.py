@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _ABOUT = """\
 Builds the services of the config (or those named) that have a `build` command,
 and runs them side by side, each in its slice and under its limits, through the
-best engine of this host, or else in the built-in VM with the ports of `ready`
+best engine of this host, or else in the built-in VM with their TCP ports
 forwarded to loopback. Their logs come as one stream, each line with the name of
 its service; Ctrl-C stops all of them, and nothing remains.
 

@@ -10,11 +10,11 @@ from cgroup_preflight.core import codes
 from cgroup_preflight.core.records import dataclass
 from cgroup_preflight.core.report import STATUSES_WORST_FIRST, By, Finding, Status
 
-#: An amount with its unit, which stands by itself: not a part of a name, a path, an address or a version. A time of day.
+#: An amount with its unit, which stands by itself: not a part of a name, a path, an address, a version or a list. A time of day.
 #: What only one run has: a hash, and the number in the name of a unit that systemd-run made.
 _AMOUNT = re.compile(
-    r"(?<![A-Za-z0-9_./:@+-])(?:[0-9]+(?:,[0-9]{3})*(?:\.[0-9]+)?\s?(?:[KMGTPE](?:i?B)?|%|[mun]?s|min|h)?|[0-9]{2}(?::[0-9]{2}){1,2})"
-    r"(?![A-Za-z0-9_/@-]|[.:][A-Za-z0-9])"
+    r"(?<![A-Za-z0-9_./:@+-])(?<![0-9],)(?:[0-9]+(?:,[0-9]{3})*(?:\.[0-9]+)?\s?(?:[KMGTPE](?:i?B)?|%|[mun]?s|min|h)?|[0-9]{2}(?::[0-9]{2}){1,2})"
+    r"(?![A-Za-z0-9_/@-]|[.:][A-Za-z0-9]|,[0-9])"
     r"|(?<![A-Za-z0-9_])(?=[0-9a-f]*[0-9])[0-9a-f]{8,}(?![A-Za-z0-9_])"
     r"|(?<![A-Za-z0-9_-])run-[pru]?[0-9a-f]+(?![A-Za-z0-9_])"
 )

@@ -32,7 +32,8 @@ class Ignore:
     """One `[[policy.ignore]]`, or a comment in the config, which has a `line`: it is about findings at that line only.
 
     `subject` may have `*` for any text; empty is any subject. It is the same for a run here, in guests and on hosts: the name
-    of the machine before a subject may be there or not. `until` is the last day, YYYY-MM-DD, or empty.
+    of the machine before a subject may be there or not, and only a `subject` that has a colon after it is about that name.
+    `until` is the last day, YYYY-MM-DD, or empty.
     """
 
     code: str
@@ -49,7 +50,9 @@ class Ignore:
         if self.line is not None:
             at = item.location
             return at is not None and (at.file, at.line) == (self.location.file, self.line)
-        return not self.subject or any(fits(self.subject, name) for name in _names(item.subject, machines))
+        return not self.subject or any(
+            fits(self.subject, name) for name in _names(item.subject, machines, self.subject)
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,16 +129,23 @@ def notes(findings: Iterable[Finding], rules: Rules, *, whole: bool) -> tuple[Fi
     return apply((*expired, *unused), replace(rules, ignores=(), baseline=()))
 
 
-def not_run(findings: Iterable[Finding]) -> tuple[Finding, ...]:
-    """What keeps a report without any service from being a pass by a policy; `findings` are those after the policy."""
-    items = tuple(findings)
+def not_run(findings: Iterable[Finding], machine: str = "") -> tuple[Finding, ...]:
+    """What keeps a report without any service from being a pass by a policy; `findings` are those after the policy.
+
+    With `machine`, those of that one of several, on which no service was run.
+    """
+    label = f"{machine}: " if machine else ""
+    items = tuple(item for item in findings if item.subject.startswith(label))
     kept = [item for item in items if item.policy is not None and item.policy.was is Status.FAIL]
     if not kept or any(item.code == codes.SMOKE.code and item.status is Status.UNVERIFIED for item in items):
         return ()
     names = ", ".join(dict.fromkeys(item.code for item in kept))
     return (
         codes.SMOKE.finding(
-            Status.UNVERIFIED, "services", f"no service was run, and the policy accepts what failed ({names})", _TEST
+            Status.UNVERIFIED,
+            f"{label}services",
+            f"no service was run, and the policy accepts what failed ({names})",
+            _TEST,
         ),
     )
 
@@ -165,14 +175,18 @@ def _known(items: Sequence[tuple[int, Finding]], before: Sequence[Finding]) -> f
     return frozenset(items[place][0] for place in places)
 
 
-def _names(subject: str, machines: Sequence[str]) -> tuple[str, ...]:
-    """What a subject is called with and without the name of its machine."""
+def _names(subject: str, machines: Sequence[str], pattern: str) -> tuple[str, ...]:
+    """What a subject is called without the name of its machine; also with it where the pattern has one.
+
+    `web*` is about services: on a host `web1` it must not be about everything.
+    """
     if subject.startswith(NOT_JUDGED):
         return subject, subject.removeprefix(NOT_JUDGED)
-    for machine in machines:
-        if subject.startswith(f"{machine}: "):
-            return subject, subject.removeprefix(f"{machine}: ")
-    return (subject, f"{machines[0]}: {subject}") if len(machines) == 1 else (subject,)
+    owner = next((name for name in machines if subject.startswith(f"{name}: ")), "")
+    if not owner and len(machines) == 1:
+        owner, subject = machines[0], f"{machines[0]}: {subject}"
+    bare = subject.removeprefix(f"{owner}: ") if owner else subject
+    return (bare, subject) if ": " in pattern else (bare,)
 
 
 def _ignored(item: Finding, ignores: Sequence[Ignore], machines: Sequence[str]) -> Finding:

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 
+from cgroup_preflight.config.model import ReadyKind
 from cgroup_preflight.core.errors import PreflightError
 from cgroup_preflight.core.records import dataclass, replace
 from cgroup_preflight.core.report import Remedy, Report, Verdict
@@ -95,6 +96,7 @@ def _ready(
         raise GuestError(f"{what}; no service was run", remedy=Remedy(title=instead))
     task = replace(task, config=units.with_units(task.config, root, task.names, task.distro))
     require_system(task, root, project)
+    _require_bash(task, root)
     found = foreign.found_of(root)
     spec = GuestSpec(
         engine=machine.engine, distro=task.distro, memory_mib=machine.memory_mib, inputs=project.inputs,
@@ -108,6 +110,22 @@ def _ready(
         lines = GuestLines(guest, os.path.join("/", found.file_server) if found.file_server else "")
         yield Outside(guest=guest, lines=lines, root=root, task=task, project=project, machine=machine,
                       lost_boot=lost_boot)  # fmt: skip
+
+
+def _require_bash(task: GuestTask, root: image.RootImage) -> None:
+    """Raises GuestError where services are asked over a connection, and the root lacks what makes it (`guest.dial`)."""
+    asked = [
+        item.name
+        for item in task.config.services
+        if item.smoke.ready.kind in (ReadyKind.HTTP, ReadyKind.GRPC) and (not task.names or item.name in task.names)
+    ]
+    lines = root.listing.read_text().splitlines() if asked and root.listing is not None else ["/bin/bash"]
+    if not any(line.endswith("bin/bash") for line in lines):
+        raise GuestError(
+            f"{task.distro} has no bash, with which {', '.join(asked[:5])} would be asked in it over HTTP or gRPC; "
+            "no service was run",
+            remedy=Remedy(title='install bash in that root and import it again, or use ready = "tcp://HOST:PORT"'),
+        )
 
 
 def _tested(ready: Outside, test: Test) -> Report:

@@ -149,7 +149,8 @@ def test_the_policy_judges_also_what_is_about_no_host(project):
 @pytest.mark.usefixtures("processes")
 def test_what_several_hosts_leave_out_is_said_once(project):
     more = '[services.other]\nbinary = "web"\nslice = "api"\n'
-    (project / "cgroup-preflight.toml").write_text(CONFIG + more)
+    (project / "cgroup-preflight.toml").write_text(f'{CONFIG}{more}[policy]\nthrottled_max = "50%"\n')
     _, found = report(project, "run", "web", "--host", "dead", "--host", "cut")
+    assert [item["subject"] for item in found["findings"] if item["code"] == "CGP222"] == ["policy"]
     assert [item["subject"] for item in found["findings"] if "left out" in item["message"]] == ["run"]
     assert [item["subject"] for item in found["findings"] if item["code"] == "CGP129"] == ["dead", "cut"]

@@ -10,7 +10,7 @@ from cgroup_preflight.cli.common import Started
 from cgroup_preflight.config.load import load
 from cgroup_preflight.core.codes import BINARY_FORMAT, STOP
 from cgroup_preflight.core.policy import Ignore, Rules
-from cgroup_preflight.core.report import Location, Report, ServiceResult, Status, Verdict
+from cgroup_preflight.core.report import Finding, Location, Report, ServiceResult, Status, Verdict
 from cgroup_preflight.core.verdict import verdict_of
 from cgroup_preflight.report import codec
 from tests.unit.cli.calling import FILE, call
@@ -205,3 +205,22 @@ def test_the_baseline_of_this_project_is_read_before_the_programs(tmp_path):
 def test_without_a_policy_no_report_says_anything_of_one(tmp_path):
     _, found = judged(tmp_path, FAILS)
     assert all("policy" not in item for item in found.values())
+
+
+def test_of_several_guests_one_without_services_is_no_pass_because_of_an_ignore():
+    broken = Finding(code="CGP104", name="made", status=Status.FAIL, subject="debian-12: systemd", message="too old")
+    rules = Rules(
+        ignores=(
+            Ignore(code="CGP104", subject="debian-12: *", reason="known", location=Location(file="x.toml", line=7)),
+        ),
+        machines=("debian-12", "debian-13"),
+    )
+
+    def ran(*names):
+        services = [ServiceResult(name=name, engine="guest", unit="", cgroup="") for name in names]
+        return [(item.subject, item.code, item.status) for item in policy.judged([broken], rules, services)[1:]]
+
+    assert ran("debian-13: worker") == [("debian-12: services", "CGP500", Status.UNVERIFIED)]
+    assert ran("debian-12: worker", "debian-13: worker") == []
+    assert ran("debian-12: worker") == []
+    assert ran() == [("services", "CGP500", Status.UNVERIFIED)]

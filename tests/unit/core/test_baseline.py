@@ -49,6 +49,8 @@ def test_numbers_and_details_do_not_matter(one, other):
         ("/srv/1/data stays", "/srv/2/data stays"),
         ("getty@1 stays", "getty@2 stays"),
         ("CPUs 0-3 are offline", "CPUs 4-7 are offline"),
+        ("CPUs 0,3 are offline", "CPUs 0,4 are offline"),
+        ("CPUs 0-1,3 are offline", "CPUs 0-1,12 are offline"),
         ("kernel 6.1.0 is too old", "kernel 5.4.9 is too old"),
         ("it stays", "it stays; it does not answer"),
         ("there are still processes a", "there are still processes a; units b.service"),

@@ -149,6 +149,16 @@ def test_an_exception_can_name_its_machine():
     assert statuses([found(subject="this host: worker")], replace(rules, machines=("debian-12",))) == [Status.FAIL]
 
 
+@pytest.mark.parametrize("subject", ["api", "web1: api"])
+def test_a_star_does_not_reach_into_the_name_of_the_machine(subject):
+    """`web*` is about the services web-a and web-b, not about everything on web1."""
+    for pattern, status in (("web*", Status.FAIL), ("web*: api", Status.SKIP), ("web1: *", Status.SKIP)):
+        rules = Rules(ignores=(ignore(subject=pattern),), machines=("web1",))
+        assert statuses([found(subject=subject)], rules) == [status], pattern
+        rules = replace(rules, machines=("web1", "web2"))
+        assert statuses([found(subject="web1: api")], rules) == [status], pattern
+
+
 def test_a_name_that_looks_like_that_of_a_machine_is_part_of_the_subject():
     rules = Rules(ignores=(ignore(subject="worker"),), machines=("debian-12",))
     assert statuses([found(subject="debian-13: worker")], rules) == [Status.FAIL]

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from cgroup_preflight.config.model import Target
+from cgroup_preflight.config.model import ReadyKind, ReadyTest, Target
 from cgroup_preflight.core.errors import ConfigError, HostError, UsageError
 from cgroup_preflight.core.report import Remedy, Status
 from cgroup_preflight.guest import outside, tools
@@ -95,6 +95,31 @@ def test_a_run_from_root_to_report(place):
     assert said == [f"booting the {NAME} guest (uml)", "testing the limits in the guest"]
     assert (seen[0].guest, seen[0].project.folder) == (guest, "/run/preflight/in/project")
     assert not guest.open
+
+
+@pytest.mark.parametrize(
+    ("shell", "ready", "is_run"),
+    [
+        ("dash", "http", False),
+        ("dash", "grpc", False),
+        ("bash", "http", True),
+        ("dash", "tcp", True),
+        ("dash", "started", True),
+    ],
+)
+def test_a_root_without_bash_cannot_be_asked_over_http(place, shell, ready, is_run):
+    """Without it every connection ends at once, which would look like a service that does not answer."""
+    (cache_folder({"XDG_CACHE_HOME": str(place)}) / f"{NAME}-0123456789abcdef" / "listing").write_text(
+        f"/usr/bin/{shell}\n"
+    )
+    first, *others = config().services
+    test = ReadyTest(kind=ReadyKind(ready), target="http://127.0.0.1:8080/")
+    services = (replace(first, smoke=replace(first.smoke, ready=test)), *others)
+    if is_run:
+        assert run(place, Played(), lambda _: report(), services=services)[0].report == report()
+    else:
+        with pytest.raises(GuestError, match=f"has no bash, with which {first.name} would be asked"):
+            run(place, Played(), lambda _: report(), services=services)
 
 
 def lost(place, guest, test) -> str:

@@ -83,6 +83,14 @@ def test_a_name_that_is_no_distribution_is_an_imported_root(tmp_path, monkeypatc
     assert chosen(["debian-12"], "auto", "debian-21").distros == ("debian-12",)
 
 
+def test_what_an_imported_root_cannot_do_is_told_before_another_guest_runs(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    put(cache_folder(os.environ), "ubuntu-24.04-0123456789abcdef")
+    made = config(target=Target(packages=("nginx",)))
+    with pytest.raises(UsageError, match=r"ubuntu-24\.04 is an imported root"):
+        guest_run.choose_guests(["debian-12", "ubuntu-24.04"], "auto", made, ABLE)
+
+
 @pytest.mark.parametrize(("distro", "agent"), [("debian-12", True), ("ubuntu-24.04", False)])
 def test_an_imported_root_is_run_from_outside(distro, agent, monkeypatch):
     """Patched, because both would boot: only which of the two is called is seen here."""

@@ -54,7 +54,7 @@ class Up:
         )  # fmt: skip
         with run_scope.run_scope(self.host.engine, door, plan, SCOPE, self.host.kernel.mount) as run:
             failed = run_services(request, plan, self.host.engine, door, self.write)
-        assert run.left == ()
+        assert run.rest == run_scope.Rest()
         assert self.host.kernel.folders(f"{self.host.kernel.mount}/job") == []
         return failed
 
