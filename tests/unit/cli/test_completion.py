@@ -180,6 +180,7 @@ def test_the_records_have_what_the_help_has():
     assert (run["--engine"].kind, run["--config"].kind, run["--allow-outside"].kind, run["--timings"].placeholder) == (
         Kind.WORDS, Kind.FILES, Kind.FOLDERS, "",
     )  # fmt: skip
+    assert run["--target"].words == ("debian-12", "debian-13", "debian-14")
     assert "--inside" not in run
     assert [item.kind for item in found["run"].words] == [Kind.SERVICES]
     assert [item.name for item in found["guest"].actions] == ["build", "import", "list", "remove", "shell", "run"]

@@ -102,6 +102,11 @@ def _words(placeholder: str, item: argparse.Action, command: str) -> tuple[str, 
         return tuple(map(str, item.choices))
     if placeholder.startswith("FORMAT"):
         return FORMATS
+    if placeholder == "DISTRO":
+        # Names of imported roots are legal, too: no `choices`.
+        from cgroup_preflight.config.keys import DISTROS
+
+        return tuple(DISTROS)
     if command.endswith(" explain") and not item.option_strings:
         from cgroup_preflight.checks.reference import known_codes
 
