@@ -134,7 +134,7 @@ def test_nothing_of_a_package_starts_at_boot() -> None:
     words = [word for name in _PACKAGES for word in ("--package", name)]
     done = subprocess.run(
         [sys.executable, "-m", "cgroup_preflight", "guest", "run", "--full", *words, "--", "sh", "-c",
-         "systemctl is-system-running; systemctl list-units --type=service --state=running --no-legend --plain"],
+         "systemctl is-system-running --wait; systemctl list-units --type=service --state=running --no-legend --plain"],
         capture_output=True, text=True, timeout=400, env={**os.environ, "PYTHONPATH": str(_SOURCE)}, check=False,
     )  # fmt: skip
     assert done.stdout.startswith("running\n"), done.stdout + done.stderr
