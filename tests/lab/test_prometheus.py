@@ -331,7 +331,7 @@ def _project(folder: Path) -> None:
     assert set(limits) == {"CPUQuota", "MemoryMax", "MemorySwapMax", "TasksMax"}
     config = {
         "project": {"name": "exporter"},
-        "target": {"machine": "uml", "paths": {}},
+        "target": {"machine": "uml"},
         "slices": {"sliceexporter": limits},
         "services": {"exporter": {
             "unit": "./cgroup-preflight-exporter.service", "binary": "cgroup-preflight", "slice": "sliceexporter",

@@ -129,13 +129,14 @@ stop() {
 ends() { exec 5<"$gate" 4>"$gate" 8>&-; }
 
 # Memory as programs have it, with a page table: the buffer of a dd, which cannot write it to the gate as long as nobody
-# reads. One byte can be read as soon as the buffer is full.
+# reads. One byte can be read as soon as the buffer is full. Not of zeros: since 6.12 the kernel frees pages of zeros that
+# are part of a huge page instead of swapping them (huge_memory.c), so that the limit would not be reached.
 hold() {
   before=$!
   trap stop TERM
   (exec dd bs=1 count=1 <&5 >/dev/null 5<&- 4>&-) &
   reader=$!
-  ($2; exec dd if=/dev/zero bs="$1" count=1 iflag=fullblock >&4 5<&- 4>&-) &
+  yes 5<&- 4>&- | { $2; exec dd bs="$1" count=1 iflag=fullblock >&4 5<&- 4>&-; } &
   exec 5<&- 4>&-
   wait $reader && echo "full $1"
   reader=

@@ -196,7 +196,9 @@ class Pushes:
     ) -> Generator[None, None, tuple[Said, ...]]:
         """Memory beyond the limit: until the kernel has acted, or all is in use."""
         own, counts = self._payloads.cgroup(item), ("oom_kill", *(("high",) if probe.kind == "high" else ()))
-        said = self._asked(item, f"{'own' if kind == 'rival' else 'push'} {probe.amount}")
+        # Pages of a file that nobody has written are not swapped while the file gets them (kernel, shmem.c).
+        own_memory = kind == "rival" or probe.kind == "swap"
+        said = self._asked(item, f"{'own' if own_memory else 'push'} {probe.amount}")
 
         def has_acted() -> bool:
             now = self.events(target, own, probe.kind)
