@@ -136,7 +136,7 @@ hold() {
   trap stop TERM
   (exec dd bs=1 count=1 <&5 >/dev/null 5<&- 4>&-) &
   reader=$!
-  yes 5<&- 4>&- | { $2; exec dd bs="$1" count=1 iflag=fullblock >&4 5<&- 4>&-; } &
+  ($2; exec dd if=/dev/urandom bs="$1" count=1 iflag=fullblock >&4 5<&- 4>&-) &
   exec 5<&- 4>&-
   wait $reader && echo "full $1"
   reader=

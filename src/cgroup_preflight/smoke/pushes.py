@@ -209,6 +209,9 @@ class Pushes:
         if not said.has("full"):
             return ()
         current = value_or(parsed(self._observer.read(target, "memory.current"), parse_limit), None)
+        if probe.kind == "max" and current is not None and current < probe.limit:
+            # Not in this cgroup, or no longer: that says nothing about the limit.
+            return ()
         return ({"eaten": probe.amount, "finished": True, "current": current},)
 
     def _text(self, cgroup: str, attribute: str) -> str | None:
