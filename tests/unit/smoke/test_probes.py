@@ -361,6 +361,20 @@ def test_a_slow_machine_has_more_time_as_long_as_processes_start(tmp_path):
     assert seen.said == ({"eaten": 80 * MIB, "finished": True, "current": None},)
 
 
+@pytest.mark.parametrize(("size", "said"), [(63 * MIB, False), (64 * MIB, True)])
+def test_memory_that_is_not_in_the_cgroup_says_nothing_about_its_limit(tmp_path, size, said):
+    """A limit that is not enforced has more than that in its cgroup."""
+
+    def reply(kind: str, cgroup: str, unit: Unit) -> str:
+        trial.machine.write(cgroup, memory_current=f"{size}\n")
+        return well(kind, cgroup, unit)
+
+    trial = Trial(tmp_path, '[services.web]\nbinary = "x"\nMemoryMax = "64M"\n')
+    trial.reply = reply
+    (seen,) = trial.run()
+    assert bool(seen.said) is said
+
+
 def test_processes_that_start_again_and_again_have_a_minute(tmp_path):
     def reply(kind: str, cgroup: str, unit: Unit) -> str:
         if kind == "push":
