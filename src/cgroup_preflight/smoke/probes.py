@@ -129,8 +129,10 @@ class Probes:
         if not is_up:
             return ProbeEvidence(probe=probe, cgroup=target, in_force=None, said=(), before={}, after={},
                                  refused=refused or "it did not start in time")  # fmt: skip
-        in_force = self._limit(probe, target)
+        in_force = yield from self._limit_soon(probe, target)
         seen = ProbeEvidence(probe=probe, cgroup=target, in_force=in_force, said=(), before={}, after={})
+        if in_force is None and self._pushes.is_gone(item):
+            return replace(seen, refused="its process ended before its turn")
         if in_force is None or not agrees(probe.expectation, in_force):
             return seen
         if mate is None or not (yield from self._keep(mate)):
@@ -154,6 +156,14 @@ class Probes:
         return replace(
             seen, said=said, before=before, after=after, in_force=in_force, unread=bool(before and not after)
         )
+
+    def _limit_soon(self, probe: Probe, target: str) -> Generator[None, None, str | None]:
+        """The limit. Its file was seen to be absent for a moment on a busy machine, so it is looked for a few times."""
+        for _ in range(_LOOKS):
+            if (limit := self._limit(probe, target)) is not None:
+                return limit
+            yield
+        return None
 
     def _limit(self, probe: Probe, target: str) -> str | None:
         """What the kernel has as the limit; None where that cannot be read."""
@@ -225,3 +235,5 @@ class Probes:
 
 
 _END = object()
+#: How often the file of a limit is looked for.
+_LOOKS = 20

@@ -145,7 +145,7 @@ class Pushes:
         yield from self._until(looks, deadline(probe), item=item)
         yield from self.drop(item)
         before, end, after = self._stamped(target)
-        if self._is_gone(item):
+        if self.is_gone(item):
             return ()
         stat = {key: value - start.get(key, 0) for key, value in end.items()}
         return ({"shortest": before - start_after, "longest": after - start_before, "stat": stat},)
@@ -181,7 +181,7 @@ class Pushes:
             return now != before
 
         yield from self._until(lambda: has_acted() or are_all(), deadline(probe), item=item)
-        if self._is_gone(item):
+        if self.is_gone(item):
             return ()
         count, started = alive(), said.number("started") or 0
         count = started if count is None else count
@@ -238,7 +238,8 @@ class Pushes:
         self._payloads.ask(item, line)
         return said
 
-    def _is_gone(self, item: ProbeUnit) -> bool:
+    def is_gone(self, item: ProbeUnit) -> bool:
+        """Whether the payload has ended."""
         return self._processes(item) == ""
 
     def _processes(self, item: ProbeUnit) -> str | None:
