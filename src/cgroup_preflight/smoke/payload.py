@@ -114,7 +114,7 @@ fill() {
   elif [ $ended -gt 128 ]; then
     echo "ended $ended"
   else
-    hold "$1" "$2"
+    hold "$1" "$2" /dev/zero
   fi
 }
 
@@ -129,21 +129,21 @@ stop() {
 ends() { exec 5<"$gate" 4>"$gate" 8>&-; }
 
 # Memory as programs have it, with a page table: the buffer of a dd, which cannot write it to the gate as long as nobody
-# reads. One byte can be read as soon as the buffer is full. Not of zeros: since 6.12 the kernel frees pages of zeros that
-# are part of a huge page instead of swapping them (huge_memory.c), so that the limit would not be reached.
+# reads. One byte can be read as soon as the buffer is full. Since 6.12 the kernel frees pages of zeros that are part of a
+# huge page instead of swapping them (huge_memory.c); other bytes from $3 take twice the time.
 hold() {
   before=$!
   trap stop TERM
   (exec dd bs=1 count=1 <&5 >/dev/null 5<&- 4>&-) &
   reader=$!
-  ($2; exec dd if=/dev/urandom bs="$1" count=1 iflag=fullblock >&4 5<&- 4>&-) &
+  ($2; exec dd if="$3" bs="$1" count=1 iflag=fullblock >&4 5<&- 4>&-) &
   exec 5<&- 4>&-
   wait $reader && echo "full $1"
   reader=
   wait $!
 }
 
-own() { ends; hold "$1" "$2"; }
+own() { ends; hold "$1" "$2" /dev/urandom; }
 
 # Starts one of these next to this process. A fork that is refused ends a shell, but not within `command eval`.
 begin() { command eval '"$@" & started="$started $!"'; }
