@@ -361,6 +361,27 @@ def test_a_slow_machine_has_more_time_as_long_as_processes_start(tmp_path):
     assert seen.said == ({"eaten": 80 * MIB, "finished": True, "current": None},)
 
 
+@pytest.mark.parametrize(
+    ("limit_from", "gone", "in_force", "refused"),
+    [(3, False, str(64 * MIB), ""), (99, False, None, ""), (99, True, None, "its process ended before its turn")],
+)
+def test_a_limit_that_is_absent_for_a_moment_is_looked_for(tmp_path, limit_from, gone, in_force, refused):
+    """One that stays absent is not in force, unless the probe and its cgroup are gone."""
+    trial = Trial(tmp_path, '[services.web]\nbinary = "x"\nMemoryMax = "64M"\n')
+    trial.reply = well
+    read, looks = trial.machine.read, iter(range(1, 100))
+
+    def late(path: str) -> Reading[str]:
+        absent = path.endswith("/memory.max") and next(looks) < limit_from
+        absent = absent or (gone and path.endswith("/cgroup.procs"))
+        return Missing(source=path, why=Why.ABSENT) if absent else read(path)
+
+    trial.machine.read = late
+    (seen,) = trial.run()
+    assert (seen.in_force, seen.refused) == (in_force, refused)
+    assert bool(seen.said) is (in_force is not None)
+
+
 @pytest.mark.parametrize(("size", "said"), [(63 * MIB, False), (64 * MIB, True)])
 def test_memory_that_is_not_in_the_cgroup_says_nothing_about_its_limit(tmp_path, size, said):
     """A limit that is not enforced has more than that in its cgroup."""
