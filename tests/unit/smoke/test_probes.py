@@ -315,6 +315,8 @@ def test_swap_has_counters_of_its_own(tmp_path):
     (seen,) = trial.run()
     assert seen.before == {"oom_kill": 0, "swap max": 0, "swap peak": 0}
     assert seen.after == {"oom_kill": 1, "swap max": 5, "swap peak": 4096}
+    # Pages of a file would not be swapped.
+    assert [line.split()[0] for line, _ in trial.lines] == ["own", "drop"]
     assert trial.machine.now < 1002
 
 
