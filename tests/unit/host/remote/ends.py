@@ -1,11 +1,13 @@
 """The other ends of lines: programs of this machine, a played SFTP server, and a recorded stream of answers."""
 
+import contextlib
 import os
 import shutil
 import socket
 import struct
 import subprocess
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from cgroup_preflight.host.remote.line import Line
@@ -58,20 +60,26 @@ class LocalLines:
 
 def replay(stream: bytes, *, piece: int = 1 << 16) -> Line:
     """A line whose other end says `stream`, in pieces, whatever it is asked, and then nothing more."""
+
+    def speak(there: socket.socket) -> None:
+        for at in range(0, len(stream), piece):
+            there.sendall(stream[at : at + piece])
+        there.shutdown(socket.SHUT_WR)
+        while there.recv(1 << 16):
+            pass
+
+    return spoken(speak)
+
+
+def spoken(speak: Callable[[socket.socket], None]) -> Line:
+    """A line whose other end is what `speak` does with it, until the line is closed."""
     here, there = socket.socketpair()
 
-    def speak() -> None:
-        with there:
-            try:
-                for at in range(0, len(stream), piece):
-                    there.sendall(stream[at : at + piece])
-                there.shutdown(socket.SHUT_WR)
-                while there.recv(1 << 16):
-                    pass
-            except OSError:
-                return
+    def run() -> None:
+        with there, contextlib.suppress(OSError):
+            speak(there)
 
-    thread = threading.Thread(target=speak, daemon=True)
+    thread = threading.Thread(target=run, daemon=True)
     thread.start()
     handle = here.detach()
     return Line(handle, handle, end=lambda: thread.join(20))

@@ -14,7 +14,7 @@ from cgroup_preflight.host.remote.line import Line
 from cgroup_preflight.host.remote.questions import NAMES_MAX, Kind, Question, reading_of
 from cgroup_preflight.host.remote.rounds import Rounds
 from cgroup_preflight.host.remote.shell import Output
-from tests.unit.host.remote.ends import LocalLines, version
+from tests.unit.host.remote.ends import LocalLines, spoken, version
 
 pytestmark = pytest.mark.timeout(60)
 FOREVER = 3600.0
@@ -26,22 +26,14 @@ def no_shell() -> Line:
 
 def drops() -> Line:
     """A line whose other end says one byte of a long packet after another, so that it is never silent."""
-    here, there = socket.socketpair()
 
-    def speak() -> None:
+    def speak(there: socket.socket) -> None:
         stop = threading.Event()
-        with there:
-            try:
-                there.sendall(version() + b"\0\3\0\0")
-                while not stop.wait(0.01):
-                    there.sendall(b"\2")
-            except OSError:
-                return
+        there.sendall(version() + b"\0\3\0\0")
+        while not stop.wait(0.01):
+            there.sendall(b"\2")
 
-    thread = threading.Thread(target=speak, daemon=True)
-    thread.start()
-    handle = here.detach()
-    return Line(handle, handle, end=lambda: thread.join(20))
+    return spoken(speak)
 
 
 @pytest.fixture
