@@ -70,6 +70,13 @@ class Payload:
         assert self.until("over", count)[-1] == {"over": 0}
         assert self.processes() == {}
 
+    def end(self) -> None:
+        """Whatever it still does."""
+        self.close()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.communicate()
+
     def close(self) -> None:
         """Ends its input."""
         if self._handle >= 0:
@@ -121,10 +128,7 @@ def running(shell: Path, folder: Path, store: str = "", tools: str = "") -> Iter
         assert (printed, payload.process.returncode) == ("", 0)
         until(lambda: [] if payload.processes() else [True], 1)
     finally:
-        payload.close()
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(payload.process.pid, signal.SIGKILL)
-        payload.process.communicate()
+        payload.end()
 
 
 def tool(folder: Path, name: str, text: str) -> str:
@@ -311,10 +315,7 @@ def test_all_that_it_has_started_ends_with_it(shell, tmp_path, line, end):
         payload.process.wait(timeout=_LONG)
         until(lambda: [] if payload.processes() else [True], 1)
     finally:
-        payload.close()
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(payload.process.pid, signal.SIGKILL)
-        payload.process.communicate()
+        payload.end()
 
 
 def test_a_line_that_it_does_not_know_is_left_out(shell, tmp_path):
