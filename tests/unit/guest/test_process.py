@@ -22,9 +22,10 @@ def played(tmp_path, monkeypatch):
     def start(script):
         folder = make_folder()
         made = GuestProcess(
-            folder, lambda fds: ("sh", "-c", script, "guest", *map(str, fds)), environment={"PATH": os.environ["PATH"]}
+            [folder], lambda fds: ("sh", "-c", script, "guest", *map(str, fds)), environment={"PATH": os.environ["PATH"]}
         )
         started.append(made)
+        made.begin()
         return made
 
     yield start
@@ -66,7 +67,8 @@ def test_daemons_of_the_guest_are_ended_too(played):
 
 def test_program_that_cannot_start_is_told_on_the_console(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    guest = GuestProcess(make_folder(), lambda _: ("/no/engine",), environment={})
+    guest = GuestProcess([make_folder()], lambda _: ("/no/engine",), environment={})
+    guest.begin()
     assert guest.line.recv(1) == b""
     assert "/no/engine" in guest.console_tail(1)[0]
     guest.close()
@@ -76,8 +78,9 @@ _PARENT = """
 import os, sys, time
 from cgroup_preflight.guest import process
 from cgroup_preflight.guest.process import GuestProcess, make_folder
-guest = GuestProcess(make_folder(), lambda _: ("sh", "-c", "sleep 100 & echo $$; sleep 100"),
+guest = GuestProcess([make_folder()], lambda _: ("sh", "-c", "sleep 100 & echo $$; sleep 100"),
                      environment={"PATH": os.environ["PATH"]})
+guest.begin()
 while not guest.console_tail(1):
     time.sleep(0.02)
 print(guest.console_tail(1)[0], flush=True)
