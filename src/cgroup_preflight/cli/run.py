@@ -1,9 +1,8 @@
 """`cgroup-preflight run`: check, plan and smoke in order, one report."""
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
-from cgroup_preflight.checks.runner import run_checks
 from cgroup_preflight.cli import common, guest_run, options, package_run, policy
 from cgroup_preflight.cli.progress import Progress, add_timings
 from cgroup_preflight.cli.smoke_run import (
@@ -11,12 +10,13 @@ from cgroup_preflight.cli.smoke_run import (
     add_engine,
     check_names,
     go_findings,
+    host_part,
     left_out,
     prepare,
     try_services,
     without_run,
 )
-from cgroup_preflight.config.binaries import require_binaries
+from cgroup_preflight.config.binaries import identities, require_binaries
 from cgroup_preflight.config.certificates import require_certificates
 from cgroup_preflight.config.model import Config
 from cgroup_preflight.core.errors import UsageError
@@ -90,9 +90,9 @@ def main(words: list[str]) -> int:
     prepared = prepare(config, engine, args.target, names, cgroup=args.cgroup)
     config, plan, context = prepared.config, prepared.plan, prepared.context
     rules = prepared.judging(rules)
-    findings = [*run_checks(context), *common.plan_findings(context, config)]
-    programs = {} if inject == "never" else _programs(config)
-    findings, services, host = _tested(prepared, packed, findings, rules, progress, inside=args.inside)
+    hashes = _hashes_later(config) if inject != "never" else dict
+    work = guest_run.HostWork(lambda: host_part(prepared, wanted, hashes))
+    findings, services, host = _tested(prepared, packed, work, rules, progress, inside=args.inside)
     if host is None and services:
         from cgroup_preflight.checks.kernel.rt_group_sched import settled
 
@@ -102,7 +102,7 @@ def main(words: list[str]) -> int:
     if not args.inside and not packed:
         # The verdict of the report, so far: an old exception can fail it, too.
         verdict = verdict_of(policy.judged(findings, rules, services, whole=not names))
-        findings += _artifacts(config, plan, programs, verdict, inject, progress)
+        findings += _artifacts(config, plan, work.result().programs, verdict, inject, progress)
         findings += left_out(config, names)
     if not args.inside:
         # A guest's report is judged out here, by the config that its programs cannot change.
@@ -124,7 +124,7 @@ def _on_hosts(
 
     names = check_names(config, args.service)
     inject = _inject_mode(args, config, tests_all=not names)
-    programs = {} if inject == "never" else _programs(config)
+    programs = {} if inject == "never" else _hashes_later(config)()
     tested = test_hosts(args, config, rules, names, "run", progress)
     more = _artifacts(config, common.plan_of(config), programs, verdict_of(tested.findings), inject, progress)
     # What each host showed was judged before; what is about no host must be, too.
@@ -135,13 +135,13 @@ def _on_hosts(
 def _tested(
     prepared: Prepared,
     packed: "package_run.PackageRun | None",
-    found: list[Finding],
+    work: guest_run.HostWork,
     rules: Rules,
     progress: Progress,
     *,
     inside: bool,
 ) -> tuple[list[Finding], tuple[ServiceResult, ...], HostSummary | None]:
-    """All findings, the services' results, and where they ran (None: on this host). `found` are those about this host.
+    """All findings, the services' results, and where they ran (None: on this host). `work` is what this host does.
 
     `packed` are the built packages that are tested, if any. What `rules` ignore does not keep services from running.
     """
@@ -150,13 +150,13 @@ def _tested(
     config, plan, context, names = prepared.config, prepared.plan, prepared.context, prepared.names
     if broken := unrunnable_programs(only(plan, names).services, context.facts):
         # A guest has the same architecture: a program that cannot run here cannot run there.
-        return without_run(broken, found), (), None
+        return without_run(broken, work.result().findings), (), None
     packages = package_run.guest_packages(packed, plan) if packed and not inside else None
-    guests = guest_run.run_in_guests(prepared.guests, config, ("run",), names, found, progress, packages)
+    guests = guest_run.run_in_guests(prepared.guests, config, ("run",), names, work, progress, packages)
     if guests is not None and guests.decides:
         return list(guests.findings), guests.services, guests.host
     host = guests.host if guests else None
-    findings = [*found, *(guests.findings if guests is not None else ())]
+    findings = [*work.result().findings, *(guests.findings if guests is not None else ())]
     if policy.fails(findings, rules):
         return [*go_findings(plan, context, names), *findings], (), host
 
@@ -188,10 +188,18 @@ def _inject_mode(args: argparse.Namespace, config: Config, *, tests_all: bool) -
     return mode
 
 
-def _programs(config: Config) -> Mapping[str, str]:
-    from cgroup_preflight.artifacts.request import program_hashes
+def _hashes_later(config: Config) -> Callable[[], Mapping[str, str]]:
+    """Makes the SHA-256 of the programs as they are now, by service; empty for one that has changed until then."""
+    before = identities(config)
 
-    return program_hashes(config)
+    def hashes() -> Mapping[str, str]:
+        # The second is for the end of the run.
+        from cgroup_preflight.artifacts import request, run  # noqa: F401
+
+        found, after = request.program_hashes(config), identities(config)
+        return {name: digest if before.get(name) == after.get(name) else "" for name, digest in found.items()}
+
+    return hashes
 
 
 def _artifacts(

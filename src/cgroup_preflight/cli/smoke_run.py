@@ -1,11 +1,11 @@
 """What `smoke` and `run` share: the engine option, the names of services, the run itself."""
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from cgroup_preflight.checks.base import Context
 from cgroup_preflight.checks.runner import run_checks
-from cgroup_preflight.cli import common, guest_run, policy
+from cgroup_preflight.cli import common, guest_run, options, policy
 from cgroup_preflight.config.keys import ENGINES
 from cgroup_preflight.config.model import Config
 from cgroup_preflight.config.tables import nearest
@@ -59,6 +59,15 @@ def prepare(
         plan = common.plan_of(config)
         context = replace(context, plan=plan)
     return Prepared(config=config, plan=plan, context=context, guests=guests, names=names)
+
+
+def host_part(
+    prepared: Prepared, wanted: tuple[options.Rendering, ...], hashes: Callable[[], Mapping[str, str]] = dict
+) -> guest_run.HostPart:
+    """What is found about this host before anything runs, and the `hashes` of programs; loads what the end of a run needs."""
+    found = (*run_checks(prepared.context), *common.plan_findings(prepared.context, prepared.config))
+    options.load(wanted)
+    return guest_run.HostPart(findings=found, programs=hashes())
 
 
 def add_engine(to: argparse.ArgumentParser) -> None:

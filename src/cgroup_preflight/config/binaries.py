@@ -33,6 +33,18 @@ def require_binaries(config: Config, names: tuple[str, ...]) -> None:
         )  # fmt: skip
 
 
+def identities(config: Config) -> dict[str, tuple[int, ...]]:
+    """What changes where a program file is written to or replaced, by service; those without a file are left out."""
+    found = {}
+    for service in config.services:
+        try:
+            status = os.stat(path_of(config.folder, service.binary))
+        except OSError:
+            continue
+        found[service.name] = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    return found
+
+
 def _problem(folder: str, binary: str) -> tuple[str, str] | None:
     """What is wrong with the file and what to do; None for an executable file."""
     path = Path(path_of(folder, binary))

@@ -10,10 +10,10 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import cgroup_preflight
+from cgroup_preflight.core.records import asdict, dataclass
 from cgroup_preflight.guest import keeper
 from cgroup_preflight.guest.ended import has_ended
 

@@ -22,7 +22,9 @@ def played(tmp_path, monkeypatch):
     def start(script):
         folder = make_folder()
         made = GuestProcess(
-            [folder], lambda fds: ("sh", "-c", script, "guest", *map(str, fds)), environment={"PATH": os.environ["PATH"]}
+            [folder],
+            lambda fds: ("sh", "-c", script, "guest", *map(str, fds)),
+            environment={"PATH": os.environ["PATH"]},
         )
         started.append(made)
         made.begin()

@@ -13,7 +13,7 @@ from cgroup_preflight import __version__
 from cgroup_preflight.config.model import Target
 from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.core.report import By, LimitResult, Remedy, Ruling, Status, Verdict
-from cgroup_preflight.guest import bytecode, capacity, qemu, tools
+from cgroup_preflight.guest import answer, bytecode, capacity, qemu, tools
 from cgroup_preflight.guest import run as guest_engine
 from cgroup_preflight.guest.image import RootImage, cache_folder
 from cgroup_preflight.guest.project import Project, project_of
@@ -39,7 +39,7 @@ def task(*names: str, **changes: object) -> GuestTask:
 
 def read(data, returncode: int = 0, stderr: bytes = b"", made: GuestTask | None = None):
     data = data if isinstance(data, bytes) else codec.render(data).encode()
-    return guest_engine._read(PlayedGuest(), made or task(), ended(data, returncode, stderr))
+    return answer.read_report(PlayedGuest(), made or task(), ended(data, returncode, stderr))
 
 
 def refused(data, returncode: int = 0, **how: object) -> str:
@@ -105,9 +105,9 @@ def test_a_report_that_is_cut_is_refused_wherever(end):
 
 def test_the_largest_report_is_read_and_the_next_larger_one_is_not():
     text = codec.render(report()).encode()
-    assert guest_engine._REPORT_MAX == 8 * 1024 * 1024
-    assert read(text + b" " * (guest_engine._REPORT_MAX - len(text))) == report()
-    larger = text + b" " * (guest_engine._REPORT_MAX - len(text) + 1)
+    assert answer._REPORT_MAX == 8 * 1024 * 1024
+    assert read(text + b" " * (answer._REPORT_MAX - len(text))) == report()
+    larger = text + b" " * (answer._REPORT_MAX - len(text) + 1)
     assert "returned 8388609 bytes; a report has at most 8388608" in refused(larger)
 
 
@@ -196,7 +196,7 @@ def _ready(guest: PlayedGuest, made: GuestTask) -> Ready:
 
 def finished(guest: PlayedGuest, made: GuestTask, now=lambda: 0.0):
     with guest:
-        return guest_engine._finished(_ready(guest, made), now)
+        return guest_engine._finished(_ready(guest, made), lambda: None, now)
 
 
 def test_the_command_in_the_guest():
