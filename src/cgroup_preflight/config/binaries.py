@@ -35,7 +35,7 @@ def require_binaries(config: Config, names: tuple[str, ...]) -> None:
 
 def identities(config: Config) -> dict[str, tuple[int, ...]]:
     """What changes where a program file is written to or replaced, by service; those without a file are left out."""
-    found = {}
+    found: dict[str, tuple[int, ...]] = {}
     for service in config.services:
         try:
             status = os.stat(path_of(config.folder, service.binary))

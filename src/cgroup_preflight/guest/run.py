@@ -292,6 +292,9 @@ def _finished(ready: Ready, meanwhile: Callable[[], None], now: Now) -> CommandR
     background = start_tool(ready, "--format=json")
     deadline = now() + limit
     meanwhile()
+    # What reads and shows the report, loaded while the guest works.
+    from cgroup_preflight.guest import answer, findings  # noqa: F401
+
     # In short turns: a kernel that hangs is noticed within seconds, not at the end of the whole time.
     while (done := guest.poll(background, timeout=_POLL_SECONDS)) is None:
         if now() > deadline:

@@ -107,8 +107,10 @@ def test_an_imported_root_is_run_from_outside(distro, agent, monkeypatch):
         guest_outside, "run_imported", lambda task, *_: called.append((task.distro, False)) or ran(distro)
     )
     choice = guest_run.GuestChoice(distros=(distro,), chosen=True, fallback=False)
-    found = guest_run.run_in_guests(choice, config(), ("run",), (), work_of(), Progress(quiet=True))
-    assert called == [(distro, agent)]
+    work = guest_run.HostWork(lambda: called.append("host") or guest_run.HostPart(findings=(), programs={}))
+    found = guest_run.run_in_guests(choice, config(), ("run",), (), work, Progress(quiet=True))
+    # This host runs the services in an imported root itself, and has no time for other work then.
+    assert called == ([(distro, True), "host"] if agent else ["host", (distro, False)])
     assert found.decides
 
 
@@ -272,7 +274,9 @@ def test_the_versions_of_a_chosen_distribution_count(monkeypatch):
 def test_run_in_guests_runs_the_command_in_each(monkeypatch):
     """The one patched function: `run_task` boots; what it is called with is what this is about."""
     tasks = []
-    monkeypatch.setattr(guest_engine, "run_task", lambda task, environment, say, meanwhile: tasks.append(task) or ran(task.distro))
+    monkeypatch.setattr(
+        guest_engine, "run_task", lambda task, environment, say, meanwhile: tasks.append(task) or ran(task.distro)
+    )
     made = config()
     choice = guest_run.choose_guests(["debian-13", "debian-12"], "auto", made, ABLE)
     found = guest_run.run_in_guests(choice, made, ("smoke",), ("web",), work_of(*HOST_FINDINGS), Progress(quiet=True))

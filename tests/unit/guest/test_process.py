@@ -76,6 +76,36 @@ def test_program_that_cannot_start_is_told_on_the_console(tmp_path, monkeypatch)
     guest.close()
 
 
+def test_the_engine_waits_for_the_word(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    folder = make_folder()
+    guest = GuestProcess(
+        [folder], lambda _: ("touch", str(folder / "started")), environment={"PATH": os.environ["PATH"]}
+    )
+    try:
+        # The keeper has the guest's end of the line until the engine has it: it neither ends nor says anything.
+        guest.line.settimeout(0.3)
+        with pytest.raises(TimeoutError):
+            guest.line.recv(1)
+        assert not (folder / "started").exists()
+        guest.begin()
+        guest.line.settimeout(60)
+        assert guest.line.recv(1) == b""
+        assert (folder / "started").exists()
+    finally:
+        guest.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_that_is_closed_before_it_began_never_starts(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    folder, proof = make_folder(), tmp_path / "started"
+    guest = GuestProcess([folder], lambda _: ("touch", str(proof)), environment={"PATH": os.environ["PATH"]})
+    guest.close()
+    assert guest._keeper.returncode == 0
+    assert list(tmp_path.iterdir()) == []
+
+
 _PARENT = """
 import os, sys, time
 from cgroup_preflight.guest import process

@@ -2,6 +2,8 @@
 
 import itertools
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -213,6 +215,17 @@ def test_the_command_in_the_guest():
     assert guest.asked == []  # after a pass, nobody looks for what ran out
 
 
+def test_other_work_is_done_while_the_command_runs():
+    guest, seen = PlayedGuest(ended(b"out"), turns=2), []
+
+    def meanwhile():
+        seen.append((guest.open, bool(guest.spawned), list(guest.polled)))
+
+    with guest:
+        assert guest_engine._finished(_ready(guest, task()), meanwhile, lambda: 0.0).stdout == b"out"
+    assert seen == [(True, True, [])]
+
+
 def test_it_is_given_up_after_its_time_and_not_before():
     made = task()
     limit = guest_engine.time_limit(made)
@@ -319,7 +332,7 @@ def place(tmp_path, monkeypatch):
     return tmp_path
 
 
-def run_played(place, guest, said, *, distro="debian-12", kernel=False, **changes):
+def run_played(place, guest, said, *, distro="debian-12", kernel=False, meanwhile=lambda: None, **changes):
     environment = {"XDG_CACHE_HOME": str(place)}
     put_image(cache_folder(environment), recipe_for(distro, with_kernel=kernel))
     booted = []
@@ -330,7 +343,7 @@ def run_played(place, guest, said, *, distro="debian-12", kernel=False, **change
 
     made = task(distro=distro, config=config(path="shop.toml", folder=str(place), **changes))
     times = itertools.count(0.0, 0.25)
-    done = guest_engine.run_task(made, environment, said.append, boot=boot, now=lambda: next(times))
+    done = guest_engine.run_task(made, environment, said.append, meanwhile, boot=boot, now=lambda: next(times))
     return done, *booted
 
 
@@ -357,6 +370,19 @@ def test_a_run_from_image_to_report(place):
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("error", [ZeroDivisionError, OSError, KeyboardInterrupt])
+def test_the_guest_ends_when_other_work_fails(place, error):
+    def broken():
+        assert guest.open
+        raise error
+
+    guest = PlayedGuest(ended(codec.render(report()).encode()), copytree=ended(returncode=1))
+    with pytest.raises(error):
+        run_played(place, guest, [], meanwhile=broken)
+    assert guest.spawned
+    assert not guest.open
+
+
 def test_what_was_compiled_before_goes_in_and_nothing_is_compiled(place):
     compiled = bytecode._home(place / "cgroup-preflight" / "images", recipe_for("debian-13").name)
     compiled.mkdir(parents=True)
@@ -374,6 +400,18 @@ def test_the_machine_and_the_network_that_the_config_asks_for(place):
     done, (spec, _) = run_played(place, guest, [], kernel=True, target=target)
     assert (spec.engine, spec.cpus, spec.network, spec.boot_timeout) == (GuestEngine.QEMU, 2, True, 300)
     assert (done.machine.engine, guest.network) == (GuestEngine.QEMU, 1)
+
+
+@pytest.mark.starts_processes
+def test_a_guest_starts_without_what_builds_images_and_reads_reports():
+    """Each takes some milliseconds, before which no guest starts."""
+    late = ["email.utils", "concurrent.futures", "uuid", *(f"cgroup_preflight.{name}" for name in (
+        "guest.answer", "guest.bare", "guest.findings", "guest.foreign", "guest.unpack", "report.read", "artifacts",
+        "config.installed_units",
+    ))]  # fmt: skip
+    script = f"import sys, cgroup_preflight.guest.run; print([name for name in {late} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == "[]\n", done.stderr
 
 
 def test_a_distribution_that_there_is_not(place):
