@@ -3,7 +3,7 @@
 import argparse
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from cgroup_preflight.checks.base import Context
 from cgroup_preflight.cli import options
@@ -45,24 +45,16 @@ class GuestPart:
     host: HostSummary | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HostPart:
-    """What a run needs of this host besides its guests: the findings about it, and the SHA-256 of programs by service."""
-
-    findings: tuple[Finding, ...]
-    programs: Mapping[str, str]
-
-
 class HostWorkError(Exception):
     """The work on this host failed, with its error as the cause: nobody takes it for an error of the guest."""
 
 
 class HostWork:
-    """What makes a `HostPart`, done once: while a guest works, or else when the result is needed."""
+    """What finds out about this host, done once: while a guest works, or else when the findings are needed."""
 
-    def __init__(self, work: Callable[[], HostPart]) -> None:
+    def __init__(self, work: Callable[[], list[Finding]]) -> None:
         self._work = work
-        self._results: list[HostPart] = []
+        self._results: list[list[Finding]] = []
 
     def do(self) -> None:
         """Does it now. Raises HostWorkError."""
@@ -71,8 +63,8 @@ class HostWork:
         except Exception as error:
             raise HostWorkError from error
 
-    def result(self) -> HostPart:
-        """Raises what the work raises."""
+    def result(self) -> list[Finding]:
+        """The findings about this host. Raises what the work raises."""
         if not self._results:
             self._results.append(self._work())
         return self._results[0]
@@ -192,7 +184,7 @@ def try_guests(
     decides = booted or bool(reports) or not choice.fallback
     return GuestPart(
         decides=decides,
-        findings=(*findings, *(found.host_findings(host.result().findings) if decides else ())),
+        findings=(*findings, *(found.host_findings(host.result()) if decides else ())),
         services=tuple(item for made in reports for item in found.guest_services(made)),
         host=found.guest_summary(reports),
     )

@@ -1,7 +1,7 @@
 """`cgroup-preflight run`: check, plan and smoke in order, one report."""
 
 import argparse
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from cgroup_preflight.cli import common, guest_run, options, package_run, policy
 from cgroup_preflight.cli.progress import Progress, add_timings
@@ -10,13 +10,13 @@ from cgroup_preflight.cli.smoke_run import (
     add_engine,
     check_names,
     go_findings,
-    host_part,
+    judge_host,
     left_out,
     prepare,
     try_services,
     without_run,
 )
-from cgroup_preflight.config.binaries import identities, require_binaries
+from cgroup_preflight.config.binaries import program_hashes, require_binaries
 from cgroup_preflight.config.certificates import require_certificates
 from cgroup_preflight.config.model import Config
 from cgroup_preflight.core.errors import UsageError
@@ -90,8 +90,9 @@ def main(words: list[str]) -> int:
     prepared = prepare(config, engine, args.target, names, cgroup=args.cgroup)
     config, plan, context = prepared.config, prepared.plan, prepared.context
     rules = prepared.judging(rules)
-    hashes = _hashes_later(config) if inject != "never" else dict
-    work = guest_run.HostWork(lambda: host_part(prepared, wanted, hashes))
+    # Before a guest gets them: which build is tested must be certain.
+    programs = {} if inject == "never" else program_hashes(config)
+    work = guest_run.HostWork(lambda: _judge(prepared, wanted, inject))
     findings, services, host = _tested(prepared, packed, work, rules, progress, inside=args.inside)
     if host is None and services:
         from cgroup_preflight.checks.kernel.rt_group_sched import settled
@@ -102,7 +103,7 @@ def main(words: list[str]) -> int:
     if not args.inside and not packed:
         # The verdict of the report, so far: an old exception can fail it, too.
         verdict = verdict_of(policy.judged(findings, rules, services, whole=not names))
-        findings += _artifacts(config, plan, work.result().programs, verdict, inject, progress)
+        findings += _artifacts(config, plan, programs, verdict, inject, progress)
         findings += left_out(config, names)
     if not args.inside:
         # A guest's report is judged out here, by the config that its programs cannot change.
@@ -124,7 +125,7 @@ def _on_hosts(
 
     names = check_names(config, args.service)
     inject = _inject_mode(args, config, tests_all=not names)
-    programs = {} if inject == "never" else _hashes_later(config)()
+    programs = {} if inject == "never" else program_hashes(config)
     tested = test_hosts(args, config, rules, names, "run", progress)
     more = _artifacts(config, common.plan_of(config), programs, verdict_of(tested.findings), inject, progress)
     # What each host showed was judged before; what is about no host must be, too.
@@ -150,13 +151,13 @@ def _tested(
     config, plan, context, names = prepared.config, prepared.plan, prepared.context, prepared.names
     if broken := unrunnable_programs(only(plan, names).services, context.facts):
         # A guest has the same architecture: a program that cannot run here cannot run there.
-        return without_run(broken, work.result().findings), (), None
+        return without_run(broken, work.result()), (), None
     packages = package_run.guest_packages(packed, plan) if packed and not inside else None
     guests = guest_run.run_in_guests(prepared.guests, config, ("run",), names, work, progress, packages)
     if guests is not None and guests.decides:
         return list(guests.findings), guests.services, guests.host
     host = guests.host if guests else None
-    findings = [*work.result().findings, *(guests.findings if guests is not None else ())]
+    findings = [*work.result(), *(guests.findings if guests is not None else ())]
     if policy.fails(findings, rules):
         return [*go_findings(plan, context, names), *findings], (), host
 
@@ -165,6 +166,13 @@ def _tested(
 
     more, results = package_run.try_packages(packed, plan, context, services, progress) if packed else services()
     return [*findings, *more], results, host
+
+
+def _judge(prepared: Prepared, wanted: tuple[options.Rendering, ...], inject: str) -> list[Finding]:
+    found = judge_host(prepared, wanted)
+    if inject != "never":
+        from cgroup_preflight.artifacts import run  # noqa: F401 - for the end of the run
+    return found
 
 
 # `artifacts` is imported late: it takes a while, and a run inside a guest does not need it.
@@ -186,20 +194,6 @@ def _inject_mode(args: argparse.Namespace, config: Config, *, tests_all: bool) -
 
         artifact_paths(config)
     return mode
-
-
-def _hashes_later(config: Config) -> Callable[[], Mapping[str, str]]:
-    """Makes the SHA-256 of the programs as they are now, by service; empty for one that has changed until then."""
-    before = identities(config)
-
-    def hashes() -> Mapping[str, str]:
-        # The second is for the end of the run.
-        from cgroup_preflight.artifacts import request, run  # noqa: F401
-
-        found, after = request.program_hashes(config), identities(config)
-        return {name: digest if before.get(name) == after.get(name) else "" for name, digest in found.items()}
-
-    return hashes
 
 
 def _artifacts(

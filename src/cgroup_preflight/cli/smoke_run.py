@@ -1,7 +1,7 @@
 """What `smoke` and `run` share: the engine option, the names of services, the run itself."""
 
 import argparse
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from cgroup_preflight.checks.base import Context
 from cgroup_preflight.checks.runner import run_checks
@@ -61,13 +61,10 @@ def prepare(
     return Prepared(config=config, plan=plan, context=context, guests=guests, names=names)
 
 
-def host_part(
-    prepared: Prepared, wanted: tuple[options.Rendering, ...], hashes: Callable[[], Mapping[str, str]] = dict
-) -> guest_run.HostPart:
-    """What is found about this host before anything runs, and the `hashes` of programs; loads what the end of a run needs."""
-    found = (*run_checks(prepared.context), *common.plan_findings(prepared.context, prepared.config))
+def judge_host(prepared: Prepared, wanted: tuple[options.Rendering, ...]) -> list[Finding]:
+    """What is found about this host before anything runs; loads what renders the report, too."""
     options.load(wanted)
-    return guest_run.HostPart(findings=found, programs=hashes())
+    return [*run_checks(prepared.context), *common.plan_findings(prepared.context, prepared.config)]
 
 
 def add_engine(to: argparse.ArgumentParser) -> None:

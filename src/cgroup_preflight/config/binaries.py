@@ -33,15 +33,17 @@ def require_binaries(config: Config, names: tuple[str, ...]) -> None:
         )  # fmt: skip
 
 
-def identities(config: Config) -> dict[str, tuple[int, ...]]:
-    """What changes where a program file is written to or replaced, by service; those without a file are left out."""
-    found: dict[str, tuple[int, ...]] = {}
+def program_hashes(config: Config) -> dict[str, str]:
+    """SHA-256 of each service's program now; those that cannot be read are left out."""
+    import hashlib
+
+    found = {}
     for service in config.services:
         try:
-            status = os.stat(path_of(config.folder, service.binary))
+            with open(path_of(config.folder, service.binary), "rb", buffering=0) as file:
+                found[service.name] = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError:
             continue
-        found[service.name] = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
     return found
 
 

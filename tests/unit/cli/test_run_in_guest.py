@@ -184,7 +184,7 @@ def test_the_proof_names_the_programs_that_were_tested(project, boot, capsys):
 
 @pytest.mark.parametrize("works", [True, False])
 def test_a_program_that_changes_once_the_guest_has_it_is_proven_by_nothing(project, boot, capsys, works):
-    """The guest has the file of before, and this host reads that of after."""
+    """The guest has the file of before, and this host reads that of after: by then it may be too late to tell."""
 
     def build():
         other = project / "new"

@@ -32,7 +32,7 @@ UNABLE = context(facts(systemd_running=False, pid1="tini"))
 
 def work_of(*findings):
     """The work of this host, which finds these."""
-    return guest_run.HostWork(lambda: guest_run.HostPart(findings=findings, programs={}))
+    return guest_run.HostWork(lambda: list(findings))
 
 
 REMEDY = Remedy(title="do this")
@@ -107,7 +107,7 @@ def test_an_imported_root_is_run_from_outside(distro, agent, monkeypatch):
         guest_outside, "run_imported", lambda task, *_: called.append((task.distro, False)) or ran(distro)
     )
     choice = guest_run.GuestChoice(distros=(distro,), chosen=True, fallback=False)
-    work = guest_run.HostWork(lambda: called.append("host") or guest_run.HostPart(findings=(), programs={}))
+    work = guest_run.HostWork(lambda: called.append("host") or [])
     found = guest_run.run_in_guests(choice, config(), ("run",), (), work, Progress(quiet=True))
     # This host runs the services in an imported root itself, and has no time for other work then.
     assert called == ([(distro, True), "host"] if agent else ["host", (distro, False)])
