@@ -30,7 +30,7 @@ from cgroup_preflight.plan.unit_syntax import setting_pairs
 from cgroup_preflight.smoke.counters import counted_findings
 from cgroup_preflight.smoke.evidence import ServiceEvidence
 from cgroup_preflight.smoke.findings import service_findings, service_result
-from cgroup_preflight.smoke.go_findings import proof_findings, target_of
+from cgroup_preflight.smoke.go_findings import differs, proof_findings, target_of
 from cgroup_preflight.smoke.go_trace import Trace, started_traces
 from cgroup_preflight.smoke.load import plan_load
 from cgroup_preflight.smoke.load_measure import LoadPlace, weigh
@@ -156,7 +156,7 @@ def _proved(run: _Run, say: Say, before_start: Callable[[], None], *, moves: boo
             later = load.hogs if load else ()
             meanwhile = partial(moved.begin, probe_units(run.name, probes), later) if moved else None
             seen = services.run_all(proofs, meanwhile)
-            traced = {one.service.unit: launches[one.service.unit] for one in seen if _can_be_traced(one)}
+            traced = {one.service.unit: launches[one.service.unit] for one in seen if _must_be_traced(one)}
             traces: dict[str, Trace] = {}
             payloads = moved or ServicePayloads(
                 engine, door.files, scope.cgroups, folder, run.user, keeps_input=bool(door.host)
@@ -307,14 +307,18 @@ def _type(service: ServicePlan) -> str:
     return own or ("notify" if service.smoke.ready.kind is ReadyKind.NOTIFY else "exec")
 
 
-def _can_be_traced(seen: ServiceEvidence) -> bool:
-    """A Go program that became ready and stays: a job that ends by itself must not do its work twice."""
+def _must_be_traced(seen: ServiceEvidence) -> bool:
+    """A Go program that became ready and stays, and whose choice of GOMAXPROCS is not seen or is not the expected one.
+
+    A job that ends by itself must not do its work twice.
+    """
     return (
         seen.go is not None
         and seen.service.run_unit is None
         and seen.ready is not None
         and seen.ready.ok
         and seen.service.smoke.ready.kind is not ReadyKind.EXIT
+        and differs(seen.go, seen.service)
     )
 
 
