@@ -30,6 +30,8 @@ _SPACE = Remedy(title="free space in the temporary folder (TMPDIR) and in /dev/s
 _INPUT = "input.ext4"
 #: The size of the input disk of a machine whose state is saved, the same for all: the kernel reads it only once.
 INPUT_BYTES = 1 << 34
+#: Bytes of files on an input disk that may be in memory, which nobody can take back from them.
+_MEMORY_DISK = 128 << 20
 _ROOT = "root"
 _AGENT_NAME = "agent/cgroup_preflight/guest/inside"
 
@@ -102,7 +104,8 @@ def _memory_folder(folder: Path, mebibytes: int, undo: contextlib.ExitStack) -> 
 def _disk_folder(folder: Path, memory: Path | None, spec: GuestSpec, staged: Staged) -> Path:
     """Where the input disk is best: in memory, because mke2fs waits until it is on the disk of the host."""
     whole = spec.memory_mib + (staged.disk_bytes >> 20)
-    return memory if memory is not None and _has_room(memory, whole) else folder
+    fits = memory is not None and staged.size <= _MEMORY_DISK and _has_room(memory, whole)
+    return memory if memory is not None and fits else folder
 
 
 def _fence(spec: GuestSpec, image: RootImage, program: str, writable: Iterable[Path]) -> Fence:
