@@ -1,18 +1,21 @@
 """Starts the engine of a guest: makes the guest's folder with the input disk, the command line and the fence."""
 
+import json
 import os
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from cgroup_preflight.core.errors import HostError
 from cgroup_preflight.core.report import Remedy
-from cgroup_preflight.guest import fence, inside, qemu, tools, uml
+from cgroup_preflight.guest import bytecode, fence, inside, qemu, tools, uml
 from cgroup_preflight.guest.image import RootImage
+from cgroup_preflight.guest.initrd import INPUT_DEVICE
 from cgroup_preflight.guest.input_disk import write_disk
 from cgroup_preflight.guest.process import Fence, GuestProcess, make_folder
 from cgroup_preflight.guest.spec import GuestEngine, GuestSpec
+from cgroup_preflight.guest.words import INPUT_DIR
 
 #: Makes the engine's argv from the descriptor numbers of the guest's ends of the lines.
 Command = Callable[[tuple[int, ...]], tuple[str, ...]]
@@ -30,6 +33,7 @@ _INPUT = "input.ext4"
 INPUT_BYTES = 1 << 34
 _ROOT = "root"
 _AGENT_NAME = "agent/cgroup_preflight/guest/inside"
+_ORDER_NAME = "agent/load.json"
 
 
 def start(spec: GuestSpec, image: RootImage, *, resumed: bool = False) -> GuestProcess:
@@ -49,10 +53,9 @@ def start(spec: GuestSpec, image: RootImage, *, resumed: bool = False) -> GuestP
         (folder / "empty").mkdir()
         # A name for user-mode-linux's command line, where the path of the cache may contain separators.
         (folder / _ROOT).symlink_to(image.root)
-        source = {} if image.bare else {_AGENT_NAME: spec.agent or Path(inside.__file__).parent}
-        write_disk({**spec.inputs, **source}, folder / _INPUT, folder / "staging")
-        if spec.states is not None:
-            os.truncate(folder / _INPUT, max(INPUT_BYTES, (folder / _INPUT).stat().st_size))
+        inputs = {**spec.inputs, **({} if image.bare else _agent(spec))}
+        loads = spec.states is not None and spec.tool is not None and not resumed
+        _write_input(spec, _tool_alone(spec, folder) if loads else inputs, folder)
         command = _COMMANDS[spec.engine](spec, image, program, folder, resumed=resumed)
     except BaseException as error:
         for made in (folder, memory):
@@ -69,10 +72,36 @@ def start(spec: GuestSpec, image: RootImage, *, resumed: bool = False) -> GuestP
     # Each system call of a guest's process switches to user-mode-linux's kernel and back. With two CPUs, waking the other
     # one takes longer than the call itself, and longer still in a virtual machine.
     one_cpu = spec.engine is GuestEngine.UML
-    return GuestProcess(
+    process = GuestProcess(
         folder, command, environment=environment, fence=confined, memory=memory, one_cpu=one_cpu,
         lines=spec.lines + (spec.states is not None),
     )  # fmt: skip
+    if loads:
+        process.fill = lambda: _write_input(spec, inputs, folder)
+    return process
+
+
+def _agent(spec: GuestSpec) -> dict[str, Path]:
+    return {_AGENT_NAME: spec.tool / "guest" / "inside" if spec.tool is not None else Path(inside.__file__).parent}
+
+
+def _tool_alone(spec: GuestSpec, folder: Path) -> dict[str, Path]:
+    """The inputs of a machine that loads the tool and pauses then: nothing of the project (inside/loaded.py)."""
+    assert spec.tool is not None
+    name = f"{bytecode.SOURCE_INPUT}/{bytecode.PACKAGE}"
+    order = {"folders": bytecode.FOLDERS, "disk": INPUT_DEVICE, "place": INPUT_DIR}
+    (folder / "order").write_text(json.dumps(order))
+    return {**_agent(spec), name: spec.tool, _ORDER_NAME: folder / "order"}
+
+
+def _write_input(spec: GuestSpec, inputs: Mapping[str, Path], folder: Path) -> None:
+    """Writes the input disk, also once more while the machine pauses: QEMU keeps the file open. Raises OSError, HostError."""
+    disk = folder / _INPUT
+    with disk.open("wb"):
+        pass
+    write_disk(inputs, disk, folder / "staging")
+    if spec.states is not None:
+        os.truncate(disk, max(INPUT_BYTES, disk.stat().st_size))
 
 
 def _fence(spec: GuestSpec, image: RootImage, program: str, writable: Iterable[Path]) -> Fence:

@@ -54,6 +54,8 @@ class GuestProcess:
         #: Whether the machine paused in its boot, and the file of the saved state if it resumed from one there.
         self.paused = False
         self.resumed_from: Path | None = None
+        #: Puts the inputs of this run on the disk of a machine that paused without them.
+        self.fill: Callable[[], None] | None = None
         self.line, inner = self.lines[0], tuple(end.fileno() for _, end in pairs)
         lifeline, self._hold = os.pipe()
         console = (folder / "console.log").open("ab")
