@@ -14,6 +14,7 @@ from cgroup_preflight.guest.image import RootImage
 from cgroup_preflight.guest.initrd import INPUT_DEVICE
 from cgroup_preflight.guest.input_disk import write_disk
 from cgroup_preflight.guest.process import Fence, GuestProcess, make_folder
+from cgroup_preflight.guest.saved_state import StateError
 from cgroup_preflight.guest.spec import GuestEngine, GuestSpec
 from cgroup_preflight.guest.words import INPUT_DIR
 
@@ -29,7 +30,7 @@ _SYSTEM_FILES = ("/etc/ld.so.cache", "/proc/cpuinfo", "/dev/random", "/dev/urand
 _NETWORK_FILES = ("/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/run/systemd/resolve")
 _SPACE = Remedy(title="free space in the temporary folder (TMPDIR) and in /dev/shm, or raise the limit of open files")
 _INPUT = "input.ext4"
-#: The size of the input disk of a machine whose state is saved, the same for all: the kernel reads it only once.
+#: The size of the input disk of a machine whose state is saved, the same for all: the kernel reads the size only once.
 INPUT_BYTES = 1 << 34
 _ROOT = "root"
 _AGENT_NAME = "agent/cgroup_preflight/guest/inside"
@@ -40,7 +41,7 @@ def start(spec: GuestSpec, image: RootImage, *, resumed: bool = False) -> GuestP
     """Starts the engine of `spec` on `image`. Raises HostError if the engine is not installed or the disk is full.
 
     With `states`, the last line is that of QEMU's monitor: a machine that is `resumed` waits there for its state, another
-    one pauses where that can be saved (saved_start.py).
+    one pauses where that can be saved (saved_start.py). Its input disk is empty until `fill`.
     """
     newer = image.uml if spec.engine is GuestEngine.UML else None
     program = str(newer) if newer is not None else tools.find(PROGRAMS[spec.engine])
@@ -54,17 +55,18 @@ def start(spec: GuestSpec, image: RootImage, *, resumed: bool = False) -> GuestP
         # A name for user-mode-linux's command line, where the path of the cache may contain separators.
         (folder / _ROOT).symlink_to(image.root)
         inputs = {**spec.inputs, **({} if image.bare else _agent(spec))}
-        loads = spec.states is not None and spec.tool is not None and not resumed
-        _write_input(spec, _tool_alone(spec, folder) if loads else inputs, folder)
+        if spec.states is None:
+            write_disk(inputs, folder / _INPUT, folder / "staging")
+        else:
+            with (folder / _INPUT).open("xb") as disk:
+                disk.truncate(INPUT_BYTES)
         command = _COMMANDS[spec.engine](spec, image, program, folder, resumed=resumed)
     except BaseException as error:
         for made in (folder, memory):
             if made is not None:
                 shutil.rmtree(made, ignore_errors=True)
         if isinstance(error, OSError):
-            raise HostError(
-                f"cannot make the guest's files in {folder.parent}: {error.strerror}", remedy=_SPACE
-            ) from None
+            raise _no_space(folder, error) from None
         raise
     # In TMPDIR user-mode-linux keeps the guest's memory, and QEMU what the guest writes to its disk.
     environment = {"PATH": os.environ.get("PATH", os.defpath), "TMPDIR": str(memory or folder)}
@@ -76,9 +78,13 @@ def start(spec: GuestSpec, image: RootImage, *, resumed: bool = False) -> GuestP
         folder, command, environment=environment, fence=confined, memory=memory, one_cpu=one_cpu,
         lines=spec.lines + (spec.states is not None),
     )  # fmt: skip
-    if loads:
-        process.fill = lambda: _write_input(spec, inputs, folder)
+    if spec.states is not None:
+        process.fill = lambda *, alone: _fill(_tool_alone(spec, folder) if alone else inputs, folder)
     return process
+
+
+def _no_space(folder: Path, error: OSError) -> HostError:
+    return HostError(f"cannot make the guest's files in {folder.parent}: {error.strerror}", remedy=_SPACE)
 
 
 def _agent(spec: GuestSpec) -> dict[str, Path]:
@@ -94,14 +100,21 @@ def _tool_alone(spec: GuestSpec, folder: Path) -> dict[str, Path]:
     return {**_agent(spec), name: spec.tool, _ORDER_NAME: folder / "order"}
 
 
-def _write_input(spec: GuestSpec, inputs: Mapping[str, Path], folder: Path) -> None:
-    """Writes the input disk, also once more while the machine pauses: QEMU keeps the file open. Raises OSError, HostError."""
+def _fill(inputs: Mapping[str, Path], folder: Path) -> None:
+    """Writes the input disk of a machine that has not read it yet, or pauses. Raises HostError, StateError.
+
+    QEMU has the file open, and knows its size: it only changes while the machine pauses.
+    """
     disk = folder / _INPUT
-    with disk.open("wb"):
-        pass
-    write_disk(inputs, disk, folder / "staging")
-    if spec.states is not None:
-        os.truncate(disk, max(INPUT_BYTES, disk.stat().st_size))
+    try:
+        if disk.stat().st_blocks:
+            os.truncate(disk, 0)
+            os.truncate(disk, INPUT_BYTES)
+        write_disk(inputs, disk, folder / "staging")
+    except OSError as error:
+        raise _no_space(folder, error) from None
+    if disk.stat().st_size > INPUT_BYTES:
+        raise StateError("the inputs are larger than the disk of such machines")
 
 
 def _fence(spec: GuestSpec, image: RootImage, program: str, writable: Iterable[Path]) -> Fence:

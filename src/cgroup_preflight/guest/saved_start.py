@@ -70,6 +70,8 @@ def _resumed(spec: GuestSpec, image: RootImage, key: Key, engine: Engine) -> Gue
             if state is None:
                 return None
             with _closed_on_error(engine(spec, image, resumed=True)) as process:
+                # While QEMU starts.
+                process.fill(alone=False)
                 _resume(process, state, key)
                 process.paused, process.resumed_from = True, saved_state.path_of(key.name, spec.states)
                 return process
@@ -86,10 +88,12 @@ def _saved(spec: GuestSpec, image: RootImage, key: Key, engine: Engine) -> Guest
     """
     with _closed_on_error(engine(spec, image)) as process:
         process.paused = True
+        # While it boots: nothing of the disk is read before the pause.
+        process.fill(alone=spec.tool is not None)
         if not _pauses(spec, process):
             return process  # its end shows where the agent's first words are expected
-        if process.fill is not None:
-            # Nothing of the disk has been read. Now it has the tool alone, which the agent loads before it pauses again.
+        if spec.tool is not None:
+            # The agent loads the tool, takes the disk off and pauses again.
             _release(process)
             if not _pauses(spec, process):
                 return process
@@ -97,8 +101,8 @@ def _saved(spec: GuestSpec, image: RootImage, key: Key, engine: Engine) -> Guest
         monitor.ask("stop")
         with contextlib.suppress(StateError):
             _save(monitor, spec, key)
-        if process.fill is not None:
-            process.fill()
+        if spec.tool is not None:
+            process.fill(alone=False)
         monitor.ask("cont")
         _release(process)
         return process

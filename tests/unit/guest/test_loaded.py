@@ -70,6 +70,6 @@ def test_the_order_of_the_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_a_disk_that_cannot_be_changed_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "disk").write_bytes(b"no disk")
     with pytest.raises(OSError, match=str(tmp_path)):
-        loaded.unmount(str(tmp_path))
+        loaded.unmount("/dev/null", str(tmp_path))
     with pytest.raises(OSError):
         loaded.mount(str(tmp_path / "disk"), str(tmp_path))

@@ -7,8 +7,10 @@ from dataclasses import replace
 
 import pytest
 
+from cgroup_preflight.core.errors import HostError
 from cgroup_preflight.guest import machine, tools
 from cgroup_preflight.guest.image import RootImage
+from cgroup_preflight.guest.saved_state import StateError
 from cgroup_preflight.guest.spec import GuestEngine, GuestSpec
 
 pytestmark = [
@@ -49,6 +51,7 @@ def content(process, path):
 
 def test_the_disk_has_the_tool_alone_until_the_machine_pauses(image, spec):
     with closing(machine.start(spec, image)) as process:
+        process.fill(alone=True)
         disk = process._folders[0] / machine._INPUT
         opened = disk.stat().st_ino
         assert json.loads(content(process, machine._ORDER_NAME)) == {
@@ -60,7 +63,7 @@ def test_the_disk_has_the_tool_alone_until_the_machine_pauses(image, spec):
         assert content(process, "project/secret") == ""
         with disk.open("rb") as file:
             assert b"of the project" not in file.read(64 << 20)
-        process.fill()
+        process.fill(alone=False)
         # QEMU has it open, and its size is that of all such disks.
         assert (disk.stat().st_ino, disk.stat().st_size) == (opened, machine.INPUT_BYTES)
         assert content(process, "project/secret") == "of the project"
@@ -68,9 +71,29 @@ def test_the_disk_has_the_tool_alone_until_the_machine_pauses(image, spec):
         assert content(process, f"agent/{agent}") == "agent"
 
 
-@pytest.mark.parametrize(("changes", "resumed"), [({"tool": None}, False), ({"states": None}, False), ({}, True)])
-def test_any_other_machine_has_the_inputs_at_once(image, spec, changes, resumed):
-    with closing(machine.start(replace(spec, **changes), image, resumed=resumed)) as process:
-        assert process.fill is None
+def test_a_machine_that_resumes_has_the_inputs_once_its_disk_is_filled(image, spec):
+    with closing(machine.start(replace(spec, tool=None), image, resumed=True)) as process:
+        disk = process._folders[0] / machine._INPUT
+        assert (disk.stat().st_blocks, disk.stat().st_size) == (0, machine.INPUT_BYTES)
+        process.fill(alone=False)
+        assert disk.stat().st_size == machine.INPUT_BYTES
+        assert disk.stat().st_blocks * 512 < 64 << 20
+        assert content(process, "project/secret") == "of the project"
+
+
+def test_a_machine_without_states_has_the_inputs_at_once(image, spec):
+    with closing(machine.start(replace(spec, states=None), image)) as process:
         assert content(process, "project/secret") == "of the project"
         assert content(process, machine._ORDER_NAME) == ""
+
+
+def test_inputs_that_the_disk_has_no_room_for(image, spec, monkeypatch):
+    monkeypatch.setattr(machine, "INPUT_BYTES", 1 << 20)
+    with closing(machine.start(spec, image, resumed=True)) as process, pytest.raises(StateError, match="larger"):
+        process.fill(alone=False)
+
+
+def test_a_project_that_is_gone_by_then(image, spec, tmp_path):
+    (tmp_path / "secret").unlink()
+    with closing(machine.start(spec, image, resumed=True)) as process, pytest.raises(HostError, match="No such file"):
+        process.fill(alone=False)

@@ -33,7 +33,6 @@ class Qemu:
         self.paused, self.resumed_from = False, None
         #: What happened to the machine that loads the tool, in order.
         self.loading: list[str] = []
-        self.fill = (lambda: self.loading.append("filled")) if self._loads else None
         self.commands: list[str] = []
         self.renewed: list[Frame] = []
         self.closed = False
@@ -41,6 +40,11 @@ class Qemu:
         self._threads = [threading.Thread(target=work, daemon=True) for work in (self._serve_monitor, self._serve)]
         for thread in self._threads:
             thread.start()
+
+    def fill(self, *, alone):
+        self.loading.append("tool" if alone else "all")
+        if self.wrong == "has no room" and not alone:
+            raise StateError(self.wrong)
 
     @property
     def _loads(self):
@@ -237,9 +241,23 @@ def tool(tmp_path):
 def test_the_tool_is_loaded_before_the_state_is_saved_and_the_project_comes_after_it(machines, tool):
     assert [machines(tool=tool).resumed for _ in range(2)] == [False, True]
     first, second = machines.started
-    steps = [step for step in first.loading if step in ("loaded", "stop", "migrate", "filled", "cont")]
-    assert steps == ["loaded", "stop", "migrate", "filled", "cont"]
-    assert (second.fill, [made.renewed[0].head["op"] for made in machines.started]) == (None, ["renew", "renew"])
+    steps = [step for step in first.loading if step in ("tool", "loaded", "stop", "migrate", "all", "cont")]
+    assert steps == ["tool", "loaded", "stop", "migrate", "all", "cont"]
+    assert [step for step in second.loading if step in ("all", "cont")] == ["all", "cont"]
+    assert [made.renewed[0].head["op"] for made in machines.started] == ["renew", "renew"]
+
+
+def test_without_a_tool_the_disk_is_written_once_before_the_pause_ends(machines):
+    assert [machines().resumed for _ in range(2)] == [False, True]
+    assert [[step for step in made.loading if step in ("all", "cont")] for made in machines.started] == [
+        ["all", "cont"]
+    ] * 2
+
+
+@pytest.mark.parametrize("with_tool", [True, False])
+def test_a_project_that_the_disk_has_no_room_for_boots_without_a_pause(machines, tool, with_tool):
+    assert not machines("has no room", tool=tool if with_tool else None).resumed
+    assert machines.started[-1].spec.states is None
 
 
 def test_a_state_with_another_tool_is_never_used(machines, tool, tmp_path):
@@ -264,7 +282,7 @@ def test_a_tool_that_cannot_be_read_is_loaded_by_a_plain_boot(machines, tool):
 @pytest.mark.parametrize("wrong", ["migrate", "does not save all"])
 def test_a_machine_with_the_tool_whose_state_is_not_saved_has_its_own_disk(machines, tool, wrong):
     assert not machines(wrong, tool=tool).resumed
-    assert machines.started[-1].loading[-2:] == ["filled", "cont"]
+    assert machines.started[-1].loading[-2:] == ["all", "cont"]
     assert (machines.files, len(machines.started)) == ([], 1)
 
 

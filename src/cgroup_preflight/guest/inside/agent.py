@@ -219,7 +219,7 @@ def main(argv: list[str]) -> int:
     order = loaded.order()
     if order is not None:
         loaded.load(order.folders)
-        loaded.unmount(order.place)
+        loaded.unmount(order.disk, order.place)
     # The service manager forks for each command of a unit, and the tool is a fork of this process.
     for pid in (1, os.getpid()):
         page_tables.copy_at_fork(pid)

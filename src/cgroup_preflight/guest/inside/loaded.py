@@ -24,7 +24,7 @@ _ORDER = "load.json"
 _MODULES = (
     "cli.guard", "cli.run", "cli.smoke", "cli.smoke_run", "config.load", "config.units", "config.policy_table",
     "checks.plan", "core.versions", "host.gather", "host.delegation", "plan.demand", "plan.safe_sizes", "smoke.run",
-    "report.codec", "report.wrap",
+    "report.codec", "report.wrap", "guest.inside.renewal",
 )  # fmt: skip
 #: Tables of modules, by the package that has them.
 _TABLES = ("checks", "checks.go")
@@ -83,16 +83,16 @@ def _module(name: str) -> ModuleType:
     return importlib.import_module(f"{_PACKAGE}.{name}")
 
 
-def unmount(place: str) -> None:
-    """Takes the disk off. Raises OSError."""
+def unmount(disk: str, place: str) -> None:
+    """Takes the disk off; the kernel forgets what it read of it, and nobody reads it before `mount`. Raises OSError."""
     _called(_libc().umount2(place.encode(), 0), place)
+    device = os.open(disk, os.O_RDONLY | os.O_CLOEXEC)
+    fcntl.ioctl(device, _FLUSH)
+    os.close(device)
 
 
 def mount(disk: str, place: str) -> None:
     """Puts on the disk of this machine, which may be another one than before the pause. Raises OSError."""
-    device = os.open(disk, os.O_RDONLY | os.O_CLOEXEC)
-    fcntl.ioctl(device, _FLUSH)
-    os.close(device)
     _called(_libc().mount(disk.encode(), place.encode(), b"ext4", _FLAGS, None), disk)
 
 
