@@ -1,6 +1,6 @@
 """Shows that each limit acts: runs the payload against it, in the slice tree of the run."""
 
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 
 from cgroup_preflight.config.properties import BY_NAME
@@ -21,7 +21,7 @@ from cgroup_preflight.smoke.neighbour import (
 )
 from cgroup_preflight.smoke.payloads import AT_ONCE, Payloads
 from cgroup_preflight.smoke.probe_plan import Capacity, Probe, ProbeUnit, has_room, lanes, probe_units
-from cgroup_preflight.smoke.pushes import LONGEST, UP_SECONDS, Pushes, deadline
+from cgroup_preflight.smoke.pushes import LONGEST, UP_SECONDS, Pushes, deadline, is_throttled
 
 if TYPE_CHECKING:
     from cgroup_preflight.host.door import Door
@@ -66,17 +66,17 @@ class Probes:
     def run_all(
         self, scope: str, probes: tuple[Probe, ...], say: Callable[[str], None], meanwhile: Iterator[None],
         capacity: Capacity, peaks: Mapping[str, int] = MappingProxyType({}),
+        may_begin: Callable[[Probe], bool] = lambda _: True,
     ) -> tuple[ProbeEvidence, ...]:  # fmt: skip
         """One evidence for each probe, in order. Raises HostError.
 
-        Until `meanwhile` ends, which has its turns among the probes, there are only those of CPU quotas: what it does must
-        not be refused memory or tasks. `peaks`: the most memory that services had, in bytes, by unit.
+        Until `meanwhile` ends, which has its turns among the probes, there are only those of CPU quotas, and of them those
+        that `may_begin`: what it does must not be refused memory or tasks. `peaks`: the most memory that services had, in
+        bytes, by unit; known when `meanwhile` has ended.
         """
         units = probe_units(scope, probes)
         by_number = {number: unit for unit in units for number in unit.probes}
-        roof = {
-            self._slices[item.target]: int(item.limit) for item in probes if item.is_slice and item.kind == "max"
-        }  # fmt: skip
+        roof = self._roof(probes)
         seen: dict[int, ProbeEvidence] = {}
         running: set[int] = set()
         ended = False
@@ -87,8 +87,8 @@ class Probes:
             ended = True
 
         def fits(number: int) -> bool:
-            others = [probes[other] for other in running]
-            return (ended or probes[number].kind == "cpu") and has_room(probes[number], others, capacity)
+            probe, others = probes[number], [probes[other] for other in running]
+            return (ended or (probe.kind == "cpu" and may_begin(probe))) and has_room(probe, others, capacity)
 
         def lane(numbers: Sequence[int]) -> Iterator[None]:
             todo = list(numbers)
@@ -105,12 +105,16 @@ class Probes:
                 unit = by_number[number]
                 usable = [one for one in some if one.unit not in refused]
                 mate = neighbour_of(unit, probe, usable, probes, peaks)
-                # The next one needs some tasks more.
-                stay = probe.kind == "tasks" and any(
-                    one in unit.probes and probes[one].kind == "tasks" for one in todo[:1]
-                )
+                stay = probe.kind == "tasks" and _needs_tasks(unit, probes, todo[:1])
+                early = not ended
                 seen[number] = yield from self._push(unit, probe, refused.get(unit.unit, ""), mate, roof, stay=stay)
                 running.remove(number)
+                if early and seen[number].said and not is_throttled(seen[number].said[0]):
+                    # The services that were stopping may have had its CPU time: it gets another turn.
+                    del seen[number]
+                    todo.append(number)
+                    while not ended:
+                        yield
 
         longest = _MEANWHILE_SECONDS + UP_SECONDS + sum(deadline(probe) + LONGEST + 1 for probe in probes)
         for first in range(0, len(units), AT_ONCE):
@@ -119,6 +123,10 @@ class Probes:
                 self._together([first_lane(), *(lane(numbers) for numbers in lanes(scope, some))])
         self._together([first_lane()])
         return tuple(seen[number] for number in range(len(probes)))
+
+    def _roof(self, probes: Sequence[Probe]) -> dict[str, int]:
+        """Memory limits of slices in bytes, by cgroup."""
+        return {self._slices[item.target]: int(item.limit) for item in probes if item.is_slice and item.kind == "max"}
 
     def _push(
         self, item: ProbeUnit, probe: Probe, refused: str, mate: Neighbour | None, roof: Mapping[str, int], *, stay: bool
@@ -232,6 +240,11 @@ class Probes:
             if active:
                 # On an emulated CPU a look takes long, and the processes under test need that CPU.
                 self._clock.sleep(max(_PAUSE, 2 * (self._clock.monotonic() - looked)))
+
+
+def _needs_tasks(unit: ProbeUnit, probes: Sequence[Probe], following: Iterable[int]) -> bool:
+    """Whether one of the probes that follow needs some tasks more in the same unit."""
+    return any(number in unit.probes and probes[number].kind == "tasks" for number in following)
 
 
 _END = object()

@@ -49,8 +49,15 @@ def test_only_a_variable_of_this_size_counts() -> None:
 
 
 def test_the_number_of_the_name_within_another_entry_is_no_symbol() -> None:
-    # The name is the first one: its number 1 is also the type of each symbol, and a part of these addresses.
-    assert found(program([(NAME, FUNCTION, 0x0000000100000001, 1), ("b", OBJECT, 1, 4), RIGHT])) == 0x604468
+    whole = program([(NAME, FUNCTION, 1, 4), ("b", OBJECT, 1, 4), RIGHT])
+    right, other = struct.pack("<IBBHQQ", 1, OBJECT, 0, 1, 0x604468, 4), struct.pack("<IBBHQQ", 1, FUNCTION, 0, 1, 1, 4)
+    # From its address on, this function reads as a variable of that name at 0x2000, whose size is the next number of a name.
+    within = struct.pack("<IBBHQQ", 5, FUNCTION, 0, 1, OBJECT << 32 | 1, 0x2000) + struct.pack(
+        "<IBBHQQ", 4, 0, 0, 0, 0, 0
+    )
+    for last, expected in ((right, 0x604468), (other, None)):
+        rows = within + last
+        assert found(whole.replace(whole[whole.index(other) :][: len(rows)], rows)) == expected
 
 
 @pytest.mark.parametrize("kind", [1, 3, 4])
