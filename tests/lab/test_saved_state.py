@@ -5,11 +5,11 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from cgroup_preflight.core.records import replace
 from cgroup_preflight.core.report import Report, Status, Verdict
 from cgroup_preflight.guest import bytecode, image, saved_start
 from cgroup_preflight.guest import run as guest_engine

@@ -1,18 +1,20 @@
 """Starts the engine of a guest: makes the guest's folder with the input disk, the command line and the fence."""
 
+import contextlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from cgroup_preflight.core.errors import HostError
+from cgroup_preflight.core.records import replace
 from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.guest import bytecode, fence, inside, qemu, tools, uml
 from cgroup_preflight.guest.image import RootImage
 from cgroup_preflight.guest.initrd import INPUT_DEVICE
-from cgroup_preflight.guest.input_disk import write_disk
+from cgroup_preflight.guest.input_disk import Staged, stage, write_disk
 from cgroup_preflight.guest.process import Fence, GuestProcess, make_folder
 from cgroup_preflight.guest.saved_state import StateError
 from cgroup_preflight.guest.spec import GuestEngine, GuestSpec
@@ -45,76 +47,98 @@ def start(spec: GuestSpec, image: RootImage, *, resumed: bool = False) -> GuestP
     """
     newer = image.uml if spec.engine is GuestEngine.UML else None
     program = str(newer) if newer is not None else tools.find(PROGRAMS[spec.engine])
-    folder = make_folder()
-    memory = None
-    try:
-        if _holds_memory(_SHARED_MEMORY, spec.memory_mib):
-            (_SHARED_MEMORY / folder.name).mkdir(mode=0o700)
-            memory = _SHARED_MEMORY / folder.name
+    with _explained(), contextlib.ExitStack() as undo:
+        folder, files = (_removed(make_folder(), undo) for _ in range(2))
+        # Not in the folder of the guest, where its engine can write: these are links to files of this host.
+        staged = stage({**spec.inputs, **({} if image.bare else _agent(spec))}, files / "files")
+        memory = _memory_folder(folder, spec.memory_mib, undo)
+        disk = _disk_folder(folder, memory, spec, staged) / _INPUT
         (folder / "empty").mkdir()
         # A name for user-mode-linux's command line, where the path of the cache may contain separators.
         (folder / _ROOT).symlink_to(image.root)
-        inputs = {**spec.inputs, **({} if image.bare else _agent(spec))}
+        writable = (folder, *((memory,) if memory is not None else ()))
+        # The keeper becomes ready while the disk is written, and so does QEMU where it does not read it yet.
+        process = GuestProcess(
+            (*writable, files), _COMMANDS[spec.engine](spec, image, program, folder, disk, resumed=resumed),
+            # In TMPDIR user-mode-linux keeps the guest's memory, and QEMU what the guest writes to its disk.
+            environment={"PATH": os.environ.get("PATH", os.defpath), "TMPDIR": str(memory or folder)},
+            fence=_fence(spec, image, program, writable),
+            # Each system call of a guest's process switches to user-mode-linux's kernel and back. With two CPUs, waking
+            # the other one takes longer than the call itself, and longer still in a virtual machine.
+            one_cpu=spec.engine is GuestEngine.UML,
+            lines=spec.lines + (spec.states is not None),
+        )  # fmt: skip
+        undo.callback(process.close)
         if spec.states is None:
-            write_disk(inputs, folder / _INPUT, folder / "staging")
+            write_disk(staged, disk)
         else:
-            with (folder / _INPUT).open("xb") as disk:
-                disk.truncate(INPUT_BYTES)
-        command = _COMMANDS[spec.engine](spec, image, program, folder, resumed=resumed)
-    except BaseException as error:
-        for made in (folder, memory):
-            if made is not None:
-                shutil.rmtree(made, ignore_errors=True)
-        if isinstance(error, OSError):
-            raise _no_space(folder, error) from None
-        raise
-    # In TMPDIR user-mode-linux keeps the guest's memory, and QEMU what the guest writes to its disk.
-    environment = {"PATH": os.environ.get("PATH", os.defpath), "TMPDIR": str(memory or folder)}
-    confined = _fence(spec, image, program, (folder, *((memory,) if memory is not None else ())))
-    # Each system call of a guest's process switches to user-mode-linux's kernel and back. With two CPUs, waking the other
-    # one takes longer than the call itself, and longer still in a virtual machine.
-    one_cpu = spec.engine is GuestEngine.UML
-    process = GuestProcess(
-        folder, command, environment=environment, fence=confined, memory=memory, one_cpu=one_cpu,
-        lines=spec.lines + (spec.states is not None),
-    )  # fmt: skip
-    if spec.states is not None:
-        process.fill = lambda *, alone: _fill(_tool_alone(spec, folder) if alone else inputs, folder)
-    return process
+            with disk.open("xb") as file:
+                file.truncate(INPUT_BYTES)
+            process.fill = lambda *, alone: _fill(disk, _tool_alone(spec, files) if alone else staged)
+        process.begin()
+        if spec.states is None:
+            shutil.rmtree(files, ignore_errors=True)
+        undo.pop_all()
+        return process
 
 
-def _no_space(folder: Path, error: OSError) -> HostError:
-    return HostError(f"cannot make the guest's files in {folder.parent}: {error.strerror}", remedy=_SPACE)
+@contextlib.contextmanager
+def _explained() -> Iterator[None]:
+    """Raises HostError in place of OSError."""
+    try:
+        yield
+    except OSError as error:
+        raise HostError(
+            f"cannot make the guest's files in {tempfile.gettempdir()}: {error.strerror}", remedy=_SPACE
+        ) from None
+
+
+def _removed(folder: Path, undo: contextlib.ExitStack) -> Path:
+    undo.callback(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def _memory_folder(folder: Path, mebibytes: int, undo: contextlib.ExitStack) -> Path | None:
+    """A folder of this guest in memory, with room for so much; None where there is none."""
+    if not _has_room(_SHARED_MEMORY, mebibytes):
+        return None
+    made = _SHARED_MEMORY / folder.name
+    made.mkdir(mode=0o700)
+    return _removed(made, undo)
+
+
+def _disk_folder(folder: Path, memory: Path | None, spec: GuestSpec, staged: Staged) -> Path:
+    """Where the input disk is best: in memory, because mke2fs waits until it is on the disk of the host."""
+    whole = spec.memory_mib + (staged.disk_bytes >> 20)
+    return memory if memory is not None and _has_room(memory, whole) else folder
 
 
 def _agent(spec: GuestSpec) -> dict[str, Path]:
     return {_AGENT_NAME: spec.tool / "guest" / "inside" if spec.tool is not None else Path(inside.__file__).parent}
 
 
-def _tool_alone(spec: GuestSpec, folder: Path) -> dict[str, Path]:
+def _tool_alone(spec: GuestSpec, files: Path) -> Staged:
     """The inputs of a machine that loads the tool and pauses then: nothing of the project (inside/loaded.py)."""
     assert spec.tool is not None
     name = f"{bytecode.SOURCE_INPUT}/{bytecode.PACKAGE}"
     order = {"folders": bytecode.FOLDERS, "disk": INPUT_DEVICE, "place": INPUT_DIR}
-    (folder / "order").write_text(json.dumps(order))
-    return {**_agent(spec), name: spec.tool, _ORDER_NAME: folder / "order"}
+    (files / "order").write_text(json.dumps(order))
+    return stage({**_agent(spec), name: spec.tool, _ORDER_NAME: files / "order"}, files / "tool")
 
 
-def _fill(inputs: Mapping[str, Path], folder: Path) -> None:
+def _fill(disk: Path, staged: Staged) -> None:
     """Writes the input disk of a machine that has not read it yet, or pauses. Raises HostError, StateError.
 
     QEMU has the file open, and knows its size: it only changes while the machine pauses.
     """
-    disk = folder / _INPUT
-    try:
+    if staged.disk_bytes > INPUT_BYTES:
+        raise StateError("the inputs are larger than the disk of such machines")
+    with _explained():
         if disk.stat().st_blocks:
             os.truncate(disk, 0)
             os.truncate(disk, INPUT_BYTES)
-        write_disk(inputs, disk, folder / "staging")
-    except OSError as error:
-        raise _no_space(folder, error) from None
-    if disk.stat().st_size > INPUT_BYTES:
-        raise StateError("the inputs are larger than the disk of such machines")
+        write_disk(staged, disk)
+        shutil.rmtree(staged.place, ignore_errors=True)
 
 
 def _fence(spec: GuestSpec, image: RootImage, program: str, writable: Iterable[Path]) -> Fence:
@@ -130,12 +154,12 @@ def _fence(spec: GuestSpec, image: RootImage, program: str, writable: Iterable[P
     )
 
 
-def _uml(spec: GuestSpec, _image: RootImage, program: str, folder: Path, **_: bool) -> Command:
+def _uml(spec: GuestSpec, _image: RootImage, program: str, folder: Path, disk: Path, **_: bool) -> Command:
     return lambda lines: uml.uml_argv(
         uml.UmlMachine(
             program=program,
             root=folder / _ROOT,
-            input=folder / _INPUT,
+            input=disk,
             work=folder,
             line_fds=lines,
             memory_mib=spec.memory_mib,
@@ -146,8 +170,10 @@ def _uml(spec: GuestSpec, _image: RootImage, program: str, folder: Path, **_: bo
     )
 
 
-def _qemu(spec: GuestSpec, image: RootImage, program: str, folder: Path, *, resumed: bool) -> Command:
-    machine = qemu_machine(spec, image, program, folder / _INPUT)
+def _qemu(
+    spec: GuestSpec, image: RootImage, program: str, _folder: Path, disk: Path, *, resumed: bool
+) -> Command:  # fmt: skip
+    machine = qemu_machine(spec, image, program, disk)
 
     def command(lines: tuple[int, ...]) -> tuple[str, ...]:
         own, monitor = (lines, -1) if spec.states is None else (lines[:-1], lines[-1])
@@ -167,7 +193,7 @@ def qemu_machine(spec: GuestSpec, image: RootImage, program: str, disk: Path) ->
     )  # fmt: skip
 
 
-def _holds_memory(folder: Path, mebibytes: int) -> bool:
+def _has_room(folder: Path, mebibytes: int) -> bool:
     """Whether we may write to `folder`, and it has the space and allows executable mappings; in containers often not."""
     if not os.access(folder, os.W_OK | os.X_OK):
         return False

@@ -1,99 +1,122 @@
-"""What is on the disk of a machine that loads this tool before its state is saved. QEMU is played by a program that waits."""
+"""How an engine is started: what it may write to, when it starts, and what stays of a start that fails."""
 
-import json
+import os
 import subprocess
-from contextlib import closing
-from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from cgroup_preflight.core.errors import HostError
 from cgroup_preflight.guest import machine, tools
 from cgroup_preflight.guest.image import RootImage
-from cgroup_preflight.guest.saved_state import StateError
-from cgroup_preflight.guest.spec import GuestEngine, GuestSpec
+from cgroup_preflight.guest.input_disk import stage
+from cgroup_preflight.guest.spec import GuestSpec
 
 pytestmark = [
     pytest.mark.starts_processes,
     pytest.mark.skipif(not tools.is_installed("mke2fs"), reason="e2fsprogs is not installed"),
 ]
 
+#: In place of user-mode-linux: says which input disk it was given.
+_ENGINE = """#!/bin/sh
+for word in "$@"; do case $word in ubd1=*) echo "at ${word#ubd1=}" ;; esac; done
+echo ready
+exec sleep 100
+"""
+
 
 @pytest.fixture
-def image(tmp_path, monkeypatch):
-    programs = tmp_path / "bin"
-    programs.mkdir()
-    (programs / "qemu-system-x86_64").write_text("#!/bin/sh\nexec sleep 60\n")
-    (programs / "qemu-system-x86_64").chmod(0o755)
-    monkeypatch.setattr(tools, "_SEARCH_PATH", f"{programs}:{tools._SEARCH_PATH}")
-    for name in ("root.ext4", "vmlinux", "initrd"):
-        (tmp_path / name).write_bytes(b"")
-    return RootImage(name="i", root=tmp_path / "root.ext4", kernel=tmp_path / "vmlinux", initrd=tmp_path / "initrd")
+def root(tmp_path):
+    (tmp_path / "bin").mkdir()
+    engine = tmp_path / "bin" / "engine"
+    engine.write_text(_ENGINE)
+    engine.chmod(0o755)
+    (tmp_path / "root.ext4").touch()
+    return RootImage(name="played", root=tmp_path / "root.ext4", kernel=None, uml=engine, bare=True)
+
+
+@pytest.fixture
+def folders(tmp_path, short_folder, monkeypatch):
+    """The temporary folder and that of shared memory, both empty."""
+    memory = tmp_path / "shm"
+    memory.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(short_folder))
+    monkeypatch.setattr(machine, "_SHARED_MEMORY", memory)
+    return short_folder, memory
 
 
 @pytest.fixture
 def spec(tmp_path):
-    tool = tmp_path / "compiled"
-    (tool / "guest" / "inside").mkdir(parents=True)
-    (tool / "guest" / "inside" / "agent.pyc").write_bytes(b"agent")
-    (tmp_path / "secret").write_text("of the project")
-    return GuestSpec(
-        engine=GuestEngine.QEMU, states=tmp_path / "states", tool=tool,
-        inputs={"project/secret": tmp_path / "secret", "src/cgroup_preflight": tool},
-    )  # fmt: skip
+    (tmp_path / "program").write_bytes(b"x" * 5000)
+    return GuestSpec(inputs={"project/program": tmp_path / "program"}, memory_mib=64)
 
 
-def content(process, path):
-    """A file on the disk of a machine, by debugfs(8); empty if it does not exist."""
-    argv = (tools.find("debugfs"), "-R", f"cat {path}", process._folders[0] / machine._INPUT)
-    return subprocess.run(argv, capture_output=True, check=True, timeout=30).stdout.decode()
+def _said(process) -> list[str]:
+    """The lines of the console until the engine is ready."""
+    process.line.settimeout(30)
+    for _ in range(600):
+        lines = list(process.console_tail(20))
+        if "ready" in lines:
+            return lines
+        subprocess.run(["sleep", "0.05"], check=True)
+    raise AssertionError(process.console_tail(20))
 
 
-def test_the_disk_has_the_tool_alone_until_the_machine_pauses(image, spec):
-    with closing(machine.start(spec, image)) as process:
-        process.fill(alone=True)
-        disk = process._folders[0] / machine._INPUT
-        opened = disk.stat().st_ino
-        assert json.loads(content(process, machine._ORDER_NAME)) == {
-            "folders": ["/run/preflight/in/src", "/usr/lib/python3/dist-packages"],
-            "disk": "/dev/vdb", "place": "/run/preflight/in",
-        }  # fmt: skip
-        agent = "cgroup_preflight/guest/inside/agent.pyc"
-        assert [content(process, f"{folder}/{agent}") for folder in ("agent", "src")] == ["agent", "agent"]
-        assert content(process, "project/secret") == ""
-        with disk.open("rb") as file:
-            assert b"of the project" not in file.read(64 << 20)
-        process.fill(alone=False)
-        # QEMU has it open, and its size is that of all such disks.
-        assert (disk.stat().st_ino, disk.stat().st_size) == (opened, machine.INPUT_BYTES)
-        assert content(process, "project/secret") == "of the project"
-        assert content(process, machine._ORDER_NAME) == ""
-        assert content(process, f"agent/{agent}") == "agent"
+@pytest.mark.parametrize("room", [True, False], ids=["in memory", "on disk"])
+def test_the_input_disk_is_in_memory_where_there_is_room(root, folders, spec, monkeypatch, room):
+    temporary, memory = folders
+    # The memory of the guest fits, and its disk as well, or not.
+    monkeypatch.setattr(machine, "_has_room", lambda _folder, mebibytes: room or mebibytes <= spec.memory_mib)
+    process = machine.start(spec, root)
+    try:
+        (at,) = [line.removeprefix("at ") for line in _said(process) if line.startswith("at ")]
+        assert Path(at).parent.parent == (memory if room else temporary)
+        # The links to files of this host are gone.
+        assert len(list(temporary.iterdir())) == 1
+        assert len(list(memory.iterdir())) == 1
+    finally:
+        process.close()
+    assert [*temporary.iterdir(), *memory.iterdir()] == []
 
 
-def test_a_machine_that_resumes_has_the_inputs_once_its_disk_is_filled(image, spec):
-    with closing(machine.start(replace(spec, tool=None), image, resumed=True)) as process:
-        disk = process._folders[0] / machine._INPUT
-        assert (disk.stat().st_blocks, disk.stat().st_size) == (0, machine.INPUT_BYTES)
-        process.fill(alone=False)
-        assert disk.stat().st_size == machine.INPUT_BYTES
-        assert disk.stat().st_blocks * 512 < 64 << 20
-        assert content(process, "project/secret") == "of the project"
+def test_nothing_stays_of_a_disk_that_cannot_be_written(root, folders, spec, monkeypatch):
+    temporary, memory = folders
+    started = []
+    monkeypatch.setattr(machine.GuestProcess, "begin", started.append)
+
+    def refused(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(machine, "write_disk", refused)
+    with pytest.raises(HostError, match=r"cannot make the guest's files in .*: No space left on device"):
+        machine.start(spec, root)
+    assert [*temporary.iterdir(), *memory.iterdir(), *started] == []
 
 
-def test_a_machine_without_states_has_the_inputs_at_once(image, spec):
-    with closing(machine.start(replace(spec, states=None), image)) as process:
-        assert content(process, "project/secret") == "of the project"
-        assert content(process, machine._ORDER_NAME) == ""
+def test_nothing_stays_of_an_input_that_is_gone(root, folders, tmp_path):
+    temporary, memory = folders
+    with pytest.raises(HostError, match="No such file or directory"):
+        machine.start(GuestSpec(inputs={"x": tmp_path / "gone"}), root)
+    assert [*temporary.iterdir(), *memory.iterdir()] == []
 
 
-def test_inputs_that_the_disk_has_no_room_for(image, spec, monkeypatch):
-    monkeypatch.setattr(machine, "INPUT_BYTES", 1 << 20)
-    with closing(machine.start(spec, image, resumed=True)) as process, pytest.raises(StateError, match="larger"):
-        process.fill(alone=False)
+def test_nothing_stays_after_ctrl_c(root, folders, spec, monkeypatch):
+    temporary, memory = folders
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(machine, "write_disk", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        machine.start(spec, root)
+    assert [*temporary.iterdir(), *memory.iterdir()] == []
 
 
-def test_a_project_that_is_gone_by_then(image, spec, tmp_path):
-    (tmp_path / "secret").unlink()
-    with closing(machine.start(spec, image, resumed=True)) as process, pytest.raises(HostError, match="No such file"):
-        process.fill(alone=False)
+def test_the_engine_has_no_access_to_the_links(root, folders, spec, monkeypatch):
+    seen = {}
+    monkeypatch.setattr(machine, "stage", lambda inputs, place: seen.setdefault("staged", stage(inputs, place)))
+    monkeypatch.setattr(machine, "_fence", lambda *args: seen.setdefault("writable", args[-1]) and None)
+    machine.start(spec, root).close()
+    place = str(seen["staged"].place)
+    assert os.path.commonpath([place, str(folders[0])]) == str(folders[0])
+    assert not any(place.startswith(f"{path}/") for path in seen["writable"])
