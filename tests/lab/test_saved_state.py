@@ -111,7 +111,7 @@ def _judged(guest: Guest, *words: str, folder: str) -> Report:
     """The report of a command of the tool on a project of the guest."""
     argv = (*words, "--engine=systemd", "--inside", "--allow-outside=/", "--format=json")
     started = guest.spawn_tool(argv, folders=bytecode.FOLDERS, cwd=str(input_path(folder)), env={})
-    done = guest.wait(started, timeout=120)
+    done = guest.wait(started, timeout=300)
     assert done.stdout, done.stderr.decode()
     return report_of(done.stdout)
 

@@ -1,7 +1,8 @@
 """Starts a guest from the saved state of its machine, or boots it and saves its state.
 
 A machine whose state may be saved pauses in its boot: systemd runs, Python has read its modules, the root is read-only,
-and nothing of the input disk has been read. A later run resumes there, with its own disks. A state that does not resume
+and nothing of the project is in it. With the tool compiled, the machine pauses a second time, once the agent has loaded
+that from a disk without the project (inside/loaded.py). A later run resumes there, with its own disks. A state that does not resume
 is removed, and the machine boots. Right after the pause the machine becomes a new one: see inside/renewal.py.
 """
 

@@ -27,7 +27,7 @@ _FORMAT = 2
 _HEADER = 4096
 _CHUNK = 1 << 20
 _SUFFIX = ".state"
-#: The states with the latest use that are kept: each has about 100 MB.
+#: The states with the latest use that are kept: each has about 110 MB.
 KEPT = 4
 #: Bytes; the state of the largest machine that is worth it.
 _LARGEST = 1 << 30
