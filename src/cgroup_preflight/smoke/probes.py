@@ -20,8 +20,9 @@ from cgroup_preflight.smoke.neighbour import (
     state_of,
 )
 from cgroup_preflight.smoke.payloads import AT_ONCE, Payloads
-from cgroup_preflight.smoke.probe_plan import Capacity, Probe, ProbeUnit, has_room, lanes, probe_units
+from cgroup_preflight.smoke.probe_plan import Capacity, Probe, ProbeUnit, lanes, probe_units
 from cgroup_preflight.smoke.pushes import LONGEST, UP_SECONDS, Pushes, deadline
+from cgroup_preflight.smoke.turns import Turns
 
 if TYPE_CHECKING:
     from cgroup_preflight.host.door import Door
@@ -78,7 +79,6 @@ class Probes:
             self._slices[item.target]: int(item.limit) for item in probes if item.is_slice and item.kind == "max"
         }  # fmt: skip
         seen: dict[int, ProbeEvidence] = {}
-        running: set[int] = set()
         ended = False
 
         def first_lane() -> Iterator[None]:
@@ -86,37 +86,29 @@ class Probes:
             yield from meanwhile
             ended = True
 
-        def fits(number: int) -> bool:
-            others = [probes[other] for other in running]
-            return (ended or probes[number].kind == "cpu") and has_room(probes[number], others, capacity)
-
-        def lane(numbers: Sequence[int]) -> Iterator[None]:
-            todo = list(numbers)
-            while todo:
-                number = next(filter(fits, todo), None)
+        def lane(turns: Turns, mine: int) -> Iterator[None]:
+            while turns.are_left(mine):
+                number = turns.begin(mine, only_quotas=not ended)
                 if number is None:
                     yield
                     continue
-                probe = probes[number]
-                limit = probe.expectation.property.name
-                say(f"testing {limit} of {probe.label} ({len(seen) + 1}/{len(probes)})")
-                todo.remove(number)
-                running.add(number)
-                unit = by_number[number]
+                probe, unit = probes[number], by_number[number]
+                say(f"testing {probe.expectation.property.name} of {probe.label} ({len(seen) + 1}/{len(probes)})")
                 usable = [one for one in some if one.unit not in refused]
                 mate = neighbour_of(unit, probe, usable, probes, peaks)
                 # The next one needs some tasks more.
-                stay = probe.kind == "tasks" and any(
-                    one in unit.probes and probes[one].kind == "tasks" for one in todo[:1]
-                )
+                after = turns.after(mine)
+                stay = probe.kind == "tasks" and after in unit.probes and probes[after].kind == "tasks"
                 seen[number] = yield from self._push(unit, probe, refused.get(unit.unit, ""), mate, roof, stay=stay)
-                running.remove(number)
+                turns.end(mine, number, lacked_cpu=_lacked_cpu(seen[number]))
 
         longest = _MEANWHILE_SECONDS + UP_SECONDS + sum(deadline(probe) + LONGEST + 1 for probe in probes)
         for first in range(0, len(units), AT_ONCE):
             some = units[first : first + AT_ONCE]
             with self._payloads.started(some, longest) as refused:
-                self._together([first_lane(), *(lane(numbers) for numbers in lanes(scope, some))])
+                ways = lanes(scope, some, probes)
+                turns = Turns(probes, ways, capacity)
+                self._together([first_lane(), *(lane(turns, mine) for mine in range(len(ways)))])
         self._together([first_lane()])
         return tuple(seen[number] for number in range(len(probes)))
 
@@ -151,6 +143,10 @@ class Probes:
                 return replace(seen, unread=True)
             said = yield from self._pushes.push(item, probe, target, before, kind, stay=stay)
         after, now = self._pushes.events(target, own, probe.kind), self._limit(probe, target)
+        if probe.kind == "cpu" and said:
+            # They could not end before their next period begins, and the next quota would wait for that.
+            with lifted(self._engine, self._observer, self._quotas(own)):
+                yield from self._pushes.drop(item)
         # One that somebody has set meanwhile is not the limit that was to be proven.
         in_force = seen.in_force if now is None or agrees(probe.expectation, now) else now
         return replace(
@@ -215,23 +211,42 @@ class Probes:
     def _in_the_way(self, item: ProbeUnit, probe: Probe, own: str, target: str) -> Iterator[tuple[str, str]]:
         """Limits that act before this one: cgroups and their files.
 
-        Beyond memory.high the kernel slows down; and the probe of a slice runs in a unit with limits of its own.
+        Beyond memory.high the kernel slows down; and the probe of a slice runs in a unit with limits of its own. Under a
+        quota, what starts many processes would take many periods.
         """
+        if probe.kind != "cpu":
+            yield from self._quotas(own)
         if probe.is_slice and probe.kind in ("max", "swap"):
             yield target, "memory.high"
         if probe.is_slice:
             carried = (BY_NAME[setting.property].attribute for setting in item.settings)
             yield from ((own, attribute) for attribute in carried if attribute)
 
+    def _quotas(self, own: str) -> Iterator[tuple[str, str]]:
+        """Where this cgroup and the slices around it have quotas."""
+        around = (cgroup for cgroup in self._slices.values() if own.startswith(f"{cgroup}/"))
+        yield from ((cgroup, "cpu.max") for cgroup in (own, *around))
+
     def _together(self, lanes: Sequence[Iterator[None]]) -> None:
         """Gives each lane a turn, again and again, until all have ended."""
         active = list(lanes)
         while active:
-            looked = self._clock.monotonic()
+            looked, before = self._clock.monotonic(), len(active)
             active = [lane for lane in active if next(lane, _END) is not _END]
-            if active:
+            # One that has ended makes room for others.
+            if active and len(active) == before:
                 # On an emulated CPU a look takes long, and the processes under test need that CPU.
-                self._clock.sleep(max(_PAUSE, 2 * (self._clock.monotonic() - looked)))
+                pause = max(_PAUSE, 2 * (self._clock.monotonic() - looked))
+                if not self._payloads.heard(pause):
+                    self._clock.sleep(pause)
+
+
+def _lacked_cpu(seen: ProbeEvidence) -> bool:
+    """Whether a probe of a quota received so little CPU time that the quota could not act."""
+    stat, window = next(((line["stat"], line["longest"]) for line in seen.said if "stat" in line), (None, 0.0))
+    if not isinstance(stat, Mapping) or not isinstance(window, float):
+        return False
+    return not stat.get("nr_throttled") and bool(stat.get("usage_usec", 0) < seen.probe.limit * window * 1e6)
 
 
 _END = object()
