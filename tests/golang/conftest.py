@@ -12,6 +12,16 @@ from ci.build_go import default_cache, go_environment
 from ci.toolchains import TESTED, toolchain
 
 MAIN = 'package main\n\nvar version = "none"\n\nfunc main() { println("hello", version) }\n'
+#: Says what GOMAXPROCS is, sets another one, and waits for the end of its input.
+PROCS = """package main
+
+import ("os"; "runtime")
+
+func main() {
+	println(runtime.GOMAXPROCS(5))
+	os.Stdin.Read(make([]byte, 1))
+}
+"""
 C_SHARED = 'package main\n\nimport "C"\n\n//export Answer\nfunc Answer() C.int { return 42 }\n\nfunc main() {}\n'
 
 
@@ -45,10 +55,11 @@ def sample_of_go_1_17(go: Path) -> bytes:
 
 @pytest.fixture(scope="session")
 def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folders with the source of every kind of program: app, deps, clean, dirty, loose, shared."""
+    """Folders with the source of every kind of program: app, deps, clean, dirty, loose, procs, shared."""
     root = tmp_path_factory.mktemp("sources")
     for name in ("app", "clean", "dirty"):
         _write(root / name, {"go.mod": "module example.com/app\n\ngo 1.21\n", "main.go": MAIN})
+    _write(root / "procs", {"go.mod": "module example.com/procs\n\ngo 1.21\n", "main.go": PROCS})
     _write(root / "loose", {"main.go": MAIN})
     _write(root / "shared", {"go.mod": "module example.com/shared\n\ngo 1.21\n", "main.go": C_SHARED})
     _write(root / "deps", _deps())

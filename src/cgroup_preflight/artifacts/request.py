@@ -4,11 +4,10 @@ import hashlib
 import os
 from collections.abc import Mapping
 
-from cgroup_preflight.artifacts import checksums
 from cgroup_preflight.artifacts.content import ContentRequest, Tested
 from cgroup_preflight.artifacts.inject import OUTSIDE
 from cgroup_preflight.config.model import AUTO_PREFIX, Config, Setting
-from cgroup_preflight.config.places import allows, path_of
+from cgroup_preflight.config.places import allows
 from cgroup_preflight.config.properties import BY_NAME
 from cgroup_preflight.core import codes
 from cgroup_preflight.core.errors import ConfigError, UsageError
@@ -48,17 +47,6 @@ def config_hash(config: Config) -> str:
     except OSError as error:
         remedy = Remedy(title="make it readable")
         raise UsageError(f"cannot read: {error.strerror}", where=path, remedy=remedy) from None
-
-
-def program_hashes(config: Config) -> dict[str, str]:
-    """SHA-256 of each service's program now; those that cannot be read are left out."""
-    found = {}
-    for service in config.services:
-        try:
-            found[service.name] = checksums.digests(path_of(config.folder, service.binary)).sha256
-        except OSError:
-            continue
-    return found
 
 
 def artifact_paths(config: Config) -> tuple[tuple[str, ...], tuple[str, ...]]:

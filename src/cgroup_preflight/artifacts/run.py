@@ -8,7 +8,8 @@ from cgroup_preflight.artifacts import inject
 from cgroup_preflight.artifacts.content import Tested
 from cgroup_preflight.artifacts.inject import InjectOptions
 from cgroup_preflight.artifacts.model import ArtifactError
-from cgroup_preflight.artifacts.request import artifact_paths, config_hash, program_hashes, request_of, source_date
+from cgroup_preflight.artifacts.request import artifact_paths, config_hash, request_of, source_date
+from cgroup_preflight.config.binaries import program_hashes
 from cgroup_preflight.config.model import Config
 from cgroup_preflight.config.places import allowed
 from cgroup_preflight.core import codes

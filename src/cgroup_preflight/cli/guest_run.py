@@ -45,6 +45,31 @@ class GuestPart:
     host: HostSummary | None
 
 
+class HostWorkError(Exception):
+    """The work on this host failed, with its error as the cause: nobody takes it for an error of the guest."""
+
+
+class HostWork:
+    """What finds out about this host, done once: while a guest works, or else when the findings are needed."""
+
+    def __init__(self, work: Callable[[], list[Finding]]) -> None:
+        self._work = work
+        self._results: list[list[Finding]] = []
+
+    def do(self) -> None:
+        """Does it now. Raises HostWorkError."""
+        try:
+            self.result()
+        except Exception as error:
+            raise HostWorkError from error
+
+    def result(self) -> list[Finding]:
+        """The findings about this host. Raises what the work raises."""
+        if not self._results:
+            self._results.append(self._work())
+        return self._results[0]
+
+
 def add_target(to: argparse.ArgumentParser) -> None:
     """`--target`."""
     from cgroup_preflight.config.keys import DISTROS  # `check`, which asks where a run would be, starts sooner
@@ -96,12 +121,12 @@ def _require_known(distros: Sequence[str], targets: Sequence[str], target: "Targ
 
 
 def run_in_guests(
-    choice: GuestChoice | None, config: "Config", words: tuple[str, ...], names: tuple[str, ...], host: Sequence[Finding],
+    choice: GuestChoice | None, config: "Config", words: tuple[str, ...], names: tuple[str, ...], host: HostWork,
     progress: Progress, packages: "GuestPackages | None" = None,
 ) -> GuestPart | None:  # fmt: skip
-    """The guests' part of the report, None where no guest is to be used. `host` are the findings about this host.
+    """The guests' part of the report, None where no guest is to be used. `host` is done while the first guest works.
 
-    `packages` are built packages that are installed in each guest.
+    `packages` are built packages that are installed in each guest. Raises what `host` raises; no guest runs then.
     """
     if choice is None:
         return None
@@ -111,22 +136,25 @@ def run_in_guests(
         if is_imported(task.distro):
             from cgroup_preflight.cli.guest_outside import run_imported
 
+            host.do()
             return run_imported(task, lambda text: progress(text, say), progress)
-        return run_task(task, os.environ, lambda text: progress(text, say))
+        return run_task(task, os.environ, lambda text: progress(text, say), host.do)
 
     tasks = [
         GuestTask(config=config, words=words, names=names, distro=distro, packages=packages)
         for distro in choice.distros
     ]
-    return try_guests(tasks, choice, host, run)
+    try:
+        return try_guests(tasks, choice, host, run)
+    except HostWorkError as error:
+        assert error.__cause__ is not None
+        raise error.__cause__ from None
 
 
 def try_guests(
-    tasks: Sequence["GuestTask"], choice: GuestChoice, host: Sequence[Finding],
-    run: Callable[["GuestTask"], "GuestRun"],
-) -> GuestPart:  # fmt: skip
-    """Runs each task with `run`; `host` are the findings about this host. A guest that fails becomes a finding."""
-    from cgroup_preflight.guest import findings as found
+    tasks: Sequence["GuestTask"], choice: GuestChoice, host: HostWork, run: Callable[["GuestTask"], "GuestRun"]
+) -> GuestPart:
+    """Runs each task with `run`. A guest that fails becomes a finding."""
     from cgroup_preflight.guest.spec import GuestError
 
     findings: list[Finding] = []
@@ -138,23 +166,34 @@ def try_guests(
             done = run(task)
         except GuestError as error:
             booted = True
-            findings.append(found.lost_guest(label, error.what, error.console, error.remedy))
+            findings.append(_lost(label, error.what, error.console, error.remedy))
         except HostError as error:
             first, *more = str(error).split("\n")
-            findings.append(found.lost_guest(label, f"no service was run: {first}", more, error.remedy))
+            findings.append(_lost(label, f"no service was run: {first}", more, error.remedy))
         except OSError as error:
-            findings.append(found.lost_guest(label, f"no service was run: {error}", (), _SPACE))
+            findings.append(_lost(label, f"no service was run: {error}", (), _SPACE))
         else:
+            from cgroup_preflight.guest import findings as found
+
             made = found.GuestReport(run=done, label=label, chosen=choice.chosen, config_path=task.config.path)
             reports.append(made)
             findings += found.guest_findings(made)
+    # Loaded late: a guest starts sooner.
+    from cgroup_preflight.guest import findings as found
+
     decides = booted or bool(reports) or not choice.fallback
     return GuestPart(
         decides=decides,
-        findings=(*findings, *(found.host_findings(host) if decides else ())),
+        findings=(*findings, *(found.host_findings(host.result()) if decides else ())),
         services=tuple(item for made in reports for item in found.guest_services(made)),
         host=found.guest_summary(reports),
     )
+
+
+def _lost(label: str, what: str, more: Sequence[str], remedy: Remedy) -> Finding:
+    from cgroup_preflight.guest.findings import lost_guest
+
+    return lost_guest(label, what, more, remedy)
 
 
 _SPACE = Remedy(title="free space in the temporary folder (TMPDIR) and in /dev/shm, or raise the limit of open files")

@@ -140,6 +140,14 @@ def deliver(
             write_stdout(text)
 
 
+def load(wanted: tuple[Rendering, ...]) -> None:
+    """Loads what renders a report, which takes a while; without it, `deliver` does."""
+    import importlib
+
+    for item in wanted:
+        importlib.import_module(f"cgroup_preflight.report.{MODULES[item.format]}")
+
+
 def write_stdout(text: str | bytes) -> bool:
     """Writes to stdout; a reader that closes the pipe early (`| head`) does not change the exit status.
 

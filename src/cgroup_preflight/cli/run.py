@@ -3,7 +3,6 @@
 import argparse
 from collections.abc import Mapping
 
-from cgroup_preflight.checks.runner import run_checks
 from cgroup_preflight.cli import common, guest_run, options, package_run, policy
 from cgroup_preflight.cli.progress import Progress, add_timings
 from cgroup_preflight.cli.smoke_run import (
@@ -11,12 +10,13 @@ from cgroup_preflight.cli.smoke_run import (
     add_engine,
     check_names,
     go_findings,
+    judge_host,
     left_out,
     prepare,
     try_services,
     without_run,
 )
-from cgroup_preflight.config.binaries import require_binaries
+from cgroup_preflight.config.binaries import program_hashes, require_binaries
 from cgroup_preflight.config.certificates import require_certificates
 from cgroup_preflight.config.model import Config
 from cgroup_preflight.core.errors import UsageError
@@ -90,9 +90,10 @@ def main(words: list[str]) -> int:
     prepared = prepare(config, engine, args.target, names, cgroup=args.cgroup)
     config, plan, context = prepared.config, prepared.plan, prepared.context
     rules = prepared.judging(rules)
-    findings = [*run_checks(context), *common.plan_findings(context, config)]
-    programs = {} if inject == "never" else _programs(config)
-    findings, services, host = _tested(prepared, packed, findings, rules, progress, inside=args.inside)
+    # Before a guest gets them: which build is tested must be certain.
+    programs = {} if inject == "never" else program_hashes(config)
+    work = guest_run.HostWork(lambda: _judge(prepared, wanted, inject))
+    findings, services, host = _tested(prepared, packed, work, rules, progress, inside=args.inside)
     if host is None and services:
         from cgroup_preflight.checks.kernel.rt_group_sched import settled
 
@@ -124,7 +125,7 @@ def _on_hosts(
 
     names = check_names(config, args.service)
     inject = _inject_mode(args, config, tests_all=not names)
-    programs = {} if inject == "never" else _programs(config)
+    programs = {} if inject == "never" else program_hashes(config)
     tested = test_hosts(args, config, rules, names, "run", progress)
     more = _artifacts(config, common.plan_of(config), programs, verdict_of(tested.findings), inject, progress)
     # What each host showed was judged before; what is about no host must be, too.
@@ -135,13 +136,13 @@ def _on_hosts(
 def _tested(
     prepared: Prepared,
     packed: "package_run.PackageRun | None",
-    found: list[Finding],
+    work: guest_run.HostWork,
     rules: Rules,
     progress: Progress,
     *,
     inside: bool,
 ) -> tuple[list[Finding], tuple[ServiceResult, ...], HostSummary | None]:
-    """All findings, the services' results, and where they ran (None: on this host). `found` are those about this host.
+    """All findings, the services' results, and where they ran (None: on this host). `work` is what this host does.
 
     `packed` are the built packages that are tested, if any. What `rules` ignore does not keep services from running.
     """
@@ -150,13 +151,13 @@ def _tested(
     config, plan, context, names = prepared.config, prepared.plan, prepared.context, prepared.names
     if broken := unrunnable_programs(only(plan, names).services, context.facts):
         # A guest has the same architecture: a program that cannot run here cannot run there.
-        return without_run(broken, found), (), None
+        return without_run(broken, work.result()), (), None
     packages = package_run.guest_packages(packed, plan) if packed and not inside else None
-    guests = guest_run.run_in_guests(prepared.guests, config, ("run",), names, found, progress, packages)
+    guests = guest_run.run_in_guests(prepared.guests, config, ("run",), names, work, progress, packages)
     if guests is not None and guests.decides:
         return list(guests.findings), guests.services, guests.host
     host = guests.host if guests else None
-    findings = [*found, *(guests.findings if guests is not None else ())]
+    findings = [*work.result(), *(guests.findings if guests is not None else ())]
     if policy.fails(findings, rules):
         return [*go_findings(plan, context, names), *findings], (), host
 
@@ -165,6 +166,13 @@ def _tested(
 
     more, results = package_run.try_packages(packed, plan, context, services, progress) if packed else services()
     return [*findings, *more], results, host
+
+
+def _judge(prepared: Prepared, wanted: tuple[options.Rendering, ...], inject: str) -> list[Finding]:
+    found = judge_host(prepared, wanted)
+    if inject != "never":
+        from cgroup_preflight.artifacts import run  # noqa: F401 - for the end of the run
+    return found
 
 
 # `artifacts` is imported late: it takes a while, and a run inside a guest does not need it.
@@ -186,12 +194,6 @@ def _inject_mode(args: argparse.Namespace, config: Config, *, tests_all: bool) -
 
         artifact_paths(config)
     return mode
-
-
-def _programs(config: Config) -> Mapping[str, str]:
-    from cgroup_preflight.artifacts.request import program_hashes
-
-    return program_hashes(config)
 
 
 def _artifacts(

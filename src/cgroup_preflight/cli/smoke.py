@@ -2,12 +2,12 @@
 
 import argparse
 
-from cgroup_preflight.checks.runner import run_checks
 from cgroup_preflight.cli import common, guest_run, options, policy
 from cgroup_preflight.cli.progress import Progress, add_timings
 from cgroup_preflight.cli.smoke_run import (
     add_engine,
     check_names,
+    judge_host,
     prepare,
     refuse_packages,
     try_services,
@@ -17,7 +17,7 @@ from cgroup_preflight.config.binaries import require_binaries
 from cgroup_preflight.config.certificates import require_certificates
 from cgroup_preflight.config.model import Config
 from cgroup_preflight.core.policy import Rules
-from cgroup_preflight.core.report import ServiceResult, Status
+from cgroup_preflight.core.report import Finding, ServiceResult, Status
 from cgroup_preflight.core.verdict import exit_status_of
 from cgroup_preflight.plan.build import only
 
@@ -74,21 +74,19 @@ def main(words: list[str]) -> int:
     prepared = prepare(config, engine, args.target, names, args.cgroup)
     config, plan, context = prepared.config, prepared.plan, prepared.context
     rules = prepared.judging(rules)
-    # The host's problems explain a limit that is not in force; `check` shows the checks that passed.
-    known = (*run_checks(context), *common.plan_findings(context, config))
-    findings = [item for item in known if item.status not in (Status.PASS, Status.SKIP)]
+    work = guest_run.HostWork(lambda: _problems(judge_host(prepared, wanted)))
     services: tuple[ServiceResult, ...] = ()
     from cgroup_preflight.checks.go.binary_format import unrunnable_programs
 
     broken = unrunnable_programs(only(plan, names).services, context.facts)
     # A guest has the same architecture: a program that cannot run here cannot run there.
-    guests = None if broken else guest_run.run_in_guests(prepared.guests, config, ("smoke",), names, findings, progress)
+    guests = None if broken else guest_run.run_in_guests(prepared.guests, config, ("smoke",), names, work, progress)
     if broken:
-        findings = without_run(broken, findings)
+        findings = without_run(broken, work.result())
     elif guests is not None and guests.decides:
         findings, services = list(guests.findings), guests.services
     else:
-        findings += guests.findings if guests is not None else ()
+        findings = [*work.result(), *(guests.findings if guests is not None else ())]
         more, services = try_services(config, plan, context, names, progress, inside=args.inside)
         # Where no service was run, problems of the programs come before those of the host.
         findings = [*findings, *more] if services else [*more, *findings]
@@ -100,6 +98,11 @@ def main(words: list[str]) -> int:
     if args.timings:
         options.write_stderr(progress.table(services))
     return exit_status_of(report.verdict, allow_unverified=args.allow_unverified, exit_zero=args.exit_zero)
+
+
+def _problems(found: list[Finding]) -> list[Finding]:
+    """The host's problems explain a limit that is not in force; `check` shows the checks that passed."""
+    return [item for item in found if item.status not in (Status.PASS, Status.SKIP)]
 
 
 def _on_hosts(

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 from cgroup_preflight.checks.base import Context
 from cgroup_preflight.checks.runner import run_checks
-from cgroup_preflight.cli import common, guest_run, policy
+from cgroup_preflight.cli import common, guest_run, options, policy
 from cgroup_preflight.config.keys import ENGINES
 from cgroup_preflight.config.model import Config
 from cgroup_preflight.config.tables import nearest
@@ -59,6 +59,12 @@ def prepare(
         plan = common.plan_of(config)
         context = replace(context, plan=plan)
     return Prepared(config=config, plan=plan, context=context, guests=guests, names=names)
+
+
+def judge_host(prepared: Prepared, wanted: tuple[options.Rendering, ...]) -> list[Finding]:
+    """What is found about this host before anything runs; loads what renders the report, too."""
+    options.load(wanted)
+    return [*run_checks(prepared.context), *common.plan_findings(prepared.context, prepared.config)]
 
 
 def add_engine(to: argparse.ArgumentParser) -> None:

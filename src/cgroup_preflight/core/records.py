@@ -2,15 +2,20 @@
 a millisecond, which is ten on an emulated CPU.
 
 They do what this project uses of the standard library's (keyword arguments, defaults, equality, frozen,
-`dataclasses.replace` and `fields`), with closures instead of source text that is compiled for each class.
+`__post_init__`, `dataclasses.replace`, `fields` and `asdict`), with closures instead of source text that is compiled for each class.
 """
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from dataclasses import asdict as asdict
     from dataclasses import dataclass as dataclass
     from dataclasses import field as field
     from dataclasses import replace as replace
 else:
+
+    def asdict(item):
+        """As `dataclasses.asdict`, of one that contains no others."""
+        return {name: getattr(item, name) for name in item.__slots__}
 
     def replace(item, **changes):
         """As `dataclasses.replace`, which would make the standard library build each class again."""
@@ -52,7 +57,16 @@ else:
         }  # fmt: skip
         made = type(cls)(cls.__name__, cls.__bases__, space)
         slots += [(name, made.__dict__[name].__set__) for name in names]
+        if "__post_init__" in space:
+            made.__init__ = _checked(made.__init__)
         return made
+
+    def _checked(init):
+        def __init__(self, *args, **values) -> None:
+            init(self, *args, **values)
+            self.__post_init__()
+
+        return __init__
 
     def _init(names, defaults, slots, *, positional):
         known, put, count = frozenset(names), object.__setattr__, len(names)

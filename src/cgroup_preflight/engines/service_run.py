@@ -22,7 +22,7 @@ class ServiceRun:
 
     `waited`: the time of its start, without the time that other programs took. `handle` is that of the main process `pid`,
     -1 for none. `silent`: why it did not answer any more at the end of its time. `doubt`: why it is unknown who answered.
-    `intruder`: that another program did. `unmet`: the conditions of its unit because of which it was not started. `killed`: it had not ended when its time to stop was over; `outlasting`
+    `intruder`: that another program did. `unmet`: the conditions of its unit because of which it was not started. `stopped`: nothing of it runs any more, or it outlasted even its kill. `killed`: it had not ended when its time to stop was over; `outlasting`
     are the commands that still ran then, `stopping` is the engine's word for its state.
     `follower` prints its log meanwhile. `frozen`: it waits until more of its output has been read. `end_gate` is the
     process of the gate after its end; `no_gates` look like one, and are none. `left`: how many processes run on although
@@ -40,7 +40,7 @@ class ServiceRun:
         self.counted: Counters | None = None
         self.handle, self.pid = -1, 0
         self.end_gate, self.no_gates = 0, set[int]()
-        self.alive = self.ended_early = self.killed = False
+        self.alive = self.ended_early = self.killed = self.stopped = False
         self.left = 0
         self.readiness: Readiness | None = None
         self.ask_after = 0.0

@@ -1,7 +1,7 @@
 """Services from start to stop: starts them, waits until they are ready, stops them. Proves nothing."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from cgroup_preflight.config.model import WITH_PORT, ReadyKind
 from cgroup_preflight.core.records import replace
@@ -12,7 +12,7 @@ from cgroup_preflight.engines.listeners import Listeners
 from cgroup_preflight.engines.output import UNREAD_MAX
 from cgroup_preflight.engines.ready import FileSource, LocalNetwork, LogWatch, PipeSource, Readiness, matches
 from cgroup_preflight.engines.service_run import ServiceRun
-from cgroup_preflight.engines.stopping import KILL_SECONDS, Stopper
+from cgroup_preflight.engines.stopping import KILL_SECONDS, PAUSE, Stopper
 from cgroup_preflight.host.cgroup import Observer
 from cgroup_preflight.host.command import LiveRunner
 from cgroup_preflight.host.door import Door
@@ -206,9 +206,14 @@ class Session:
 
         Their states are the last ones then.
         """
+        for _ in self.stopping(runs):
+            self._clock.sleep(PAUSE)
+
+    def stopping(self, runs: Sequence[ServiceRun]) -> Iterator[None]:
+        """As `stop`; each `yield` gives others their turn, who wait meanwhile."""
         for run in runs:
             self._freeze(run, frozen=False)
-        Stopper(self._engine, self._observer, self._door, self._room, self._note_exits).stop(runs)
+        yield from Stopper(self._engine, self._observer, self._door, self._room, self._note_exits).stop(runs)
         for run in runs:
             # The result can change while the phase does not, because systemd learns of an OOM kill late.
             run.state = UnitState()

@@ -2,7 +2,7 @@
 when the manager was asked: on a busy machine it starts ExecStop first, and has others to stop.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from cgroup_preflight.core.records import TYPE_CHECKING
 from cgroup_preflight.engines.base import Engine, Phase, UnitState
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 #: A service that was killed gets this long to end.
 KILL_SECONDS = 10.0
-_PAUSE = 0.02
+#: How often a stop is looked at; seconds.
+PAUSE = 0.02
 #: The manager is asked whether a program got its signal: each question can cost a process, so less and less often.
 _LOOK_FIRST, _LOOK_MAX = 0.1, 2.0
 #: After so long a stop counts as begun, should the manager never get there.
@@ -48,8 +49,8 @@ class Stopper:
         self._engine, self._observer, self._door, self._clock = engine, observer, door, door.clock
         self._room, self._note_exits = room, note_exits
 
-    def stop(self, runs: Sequence[ServiceRun]) -> None:
-        """Returns when each has ended, or was killed and outlasted that, too."""
+    def stop(self, runs: Sequence[ServiceRun]) -> Iterator[None]:
+        """Ends when each has ended, or was killed and outlasted that, too; each `yield` gives others their turn."""
         todo, stopping = list(runs), list[Stop]()
         fair = FairTime(self._door.files, self._clock)
         while todo or stopping:
@@ -64,11 +65,16 @@ class Stopper:
             self._find_end_gates(stop.run for stop in stopping)
             seconds = fair.passed(len(stopping))
             self._note_signals(stopping)
-            stopping = [stop for stop in stopping if self._is_stopping(stop, seconds)]
+            for stop in stopping:
+                stop.run.stopped = not self._is_stopping(stop, seconds)
+            stopping = [stop for stop in stopping if not stop.run.stopped]
             self._observer.forget()
             if stopping and not (todo and self._room(stop.asked for stop in stopping)):
                 # On an emulated CPU a look takes long, and the services need that CPU to end.
-                self._clock.sleep(max(_PAUSE, 2 * (self._clock.monotonic() - looked)))
+                now = self._clock.monotonic()
+                due = now + max(PAUSE, 2 * (now - looked))
+                while self._clock.monotonic() < due:
+                    yield
 
     def _ask(self, runs: Sequence[ServiceRun]) -> None:
         self._engine.stop([run.service.unit for run in runs])

@@ -62,6 +62,7 @@ class ElfSection:
     addr: int
     offset: int
     size: int
+    link: int
     info: int
 
 
@@ -121,8 +122,8 @@ def _segment(bits: int, fields: tuple[int, ...]) -> Segment:
     return Segment(type=kind, flags=flags, offset=offset, vaddr=vaddr, filesz=filesz)
 
 
-def _read_sections(image: Image, header: ElfHeader) -> Iterator[ElfSection]:
-    """ElfSection headers, one by one, so that a search can stop early; nothing if there are none.
+def read_sections(image: Image, header: ElfHeader) -> Iterator[ElfSection]:
+    """Section headers, one by one, so that a search can stop early; nothing if there are none.
 
     Raises:
         BinaryError: the table lies outside the file or is impossibly large.
@@ -140,8 +141,10 @@ def _read_sections(image: Image, header: ElfHeader) -> Iterator[ElfSection]:
         raise BinaryError(f"is damaged: it claims {count} sections")
     table = image.read(header.shoff, count * header.shentsize)
     for index in range(count):
-        name, kind, flags, addr, offset, size, _, info, _, _ = layout.unpack_from(table, index * header.shentsize)
-        yield ElfSection(name=name, type=kind, flags=flags, addr=addr, offset=offset, size=size, info=info)
+        name, kind, flags, addr, offset, size, link, info, _, _ = layout.unpack_from(table, index * header.shentsize)
+        yield ElfSection(
+            name=name, type=kind, flags=flags, addr=addr, offset=offset, size=size, link=link, info=info
+        )  # fmt: skip
 
 
 SECTION = b".go.buildinfo\0"
@@ -187,7 +190,7 @@ def _build_info_section(image: Image, header: ElfHeader) -> Region | None:
     """
     try:
         names = _names(image, header)
-        for section in _read_sections(image, header):
+        for section in read_sections(image, header):
             matches = names[section.name : section.name + len(SECTION)] == SECTION
             if matches and section.type != _SHT_NOBITS:
                 return Region(address=section.addr, offset=section.offset, size=section.size)
@@ -210,7 +213,7 @@ def _names(image: Image, header: ElfHeader) -> bytes:
 
 
 def _name_section(image: Image, header: ElfHeader) -> ElfSection | None:
-    for index, section in enumerate(_read_sections(image, header)):
+    for index, section in enumerate(read_sections(image, header)):
         if index == header.shstrndx:
             return section
     return None

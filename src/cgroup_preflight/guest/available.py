@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from cgroup_preflight.config.model import Config
 from cgroup_preflight.core.errors import HostError
 from cgroup_preflight.core.report import Remedy
-from cgroup_preflight.guest import foreign, image, tools, uml, uml_kernel
+from cgroup_preflight.guest import image, tools, uml, uml_kernel
 from cgroup_preflight.guest.capacity import host_capacity
 from cgroup_preflight.guest.input_disk import PROGRAM as DISK_MAKER
 from cgroup_preflight.guest.machine import PROGRAMS
@@ -23,6 +23,8 @@ def require_guest(config: Config | None, distro: str, environment: Mapping[str, 
     folder = image.cache_folder(environment)
     if distro not in SUITES:
         if config is not None:
+            from cgroup_preflight.guest import foreign
+
             foreign.refuse(config.target, distro)
         tools.require(
             [

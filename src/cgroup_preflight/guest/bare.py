@@ -11,12 +11,11 @@ import posixpath
 import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
 from cgroup_preflight.core.errors import HostError
-from cgroup_preflight.core.records import dataclass
+from cgroup_preflight.core.records import dataclass, replace
 from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.guest import starter
 from cgroup_preflight.guest.image import RootImage

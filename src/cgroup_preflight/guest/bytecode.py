@@ -5,20 +5,21 @@ script of a package that somebody named, or in a guest before the first service 
 """
 
 import hashlib
-import io
 import os
 import shutil
 import subprocess
-import tarfile
 import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import cgroup_preflight
 from cgroup_preflight.guest.spec import CommandResult
 from cgroup_preflight.guest.words import INPUT_DIR
+
+if TYPE_CHECKING:
+    import tarfile
 
 #: The input that holds the package, as source or compiled.
 SOURCE_INPUT = "src"
@@ -99,6 +100,9 @@ def compile_in(guest: Runs, folder: Path, image_name: str) -> str:
 
 
 def _keep(packed: bytes, home: Path) -> None:
+    import io
+    import tarfile
+
     home.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=".new-", dir=home.parent))
     try:
@@ -113,7 +117,7 @@ def _keep(packed: bytes, home: Path) -> None:
         shutil.rmtree(work, ignore_errors=True)
 
 
-def _unpack(archive: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> None:
+def _unpack(archive: "tarfile.TarFile", member: "tarfile.TarInfo", target: Path) -> None:
     parts = Path(member.name).parts
     content = archive.extractfile(member) if member.isreg() else None
     if content is None or ".." in parts or member.name.startswith("/") or not member.name.endswith((".py", ".pyc")):

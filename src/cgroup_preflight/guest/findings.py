@@ -8,7 +8,6 @@ services are to run on this machine), an unverified check is skipped (the guest 
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 
 from cgroup_preflight.checks import CHECKS
 from cgroup_preflight.checks.kernel import kernel_version
@@ -16,6 +15,7 @@ from cgroup_preflight.checks.systemd import systemd_version
 from cgroup_preflight.core import codes
 from cgroup_preflight.core.machine import NOT_JUDGED
 from cgroup_preflight.core.printable import printable
+from cgroup_preflight.core.records import dataclass, replace
 from cgroup_preflight.core.report import Finding, HostSummary, Location, Remedy, Report, ServiceResult, Status
 from cgroup_preflight.engines.choice import GUEST
 from cgroup_preflight.guest.contents import Contents

@@ -9,15 +9,14 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from cgroup_preflight.core.errors import HostError
+from cgroup_preflight.core.records import dataclass
 from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.guest import builders, bytecode, initrd, kernel_image, overlay, store, tools, uml, uml_kernel
 from cgroup_preflight.guest.contents import Contents, contents_in
 from cgroup_preflight.guest.recipe import SUITES, Recipe, build_argv
-from cgroup_preflight.guest.unpack import ARCHIVE
 
 #: Seconds; a build downloads about a hundred packages.
 _BUILD_TIMEOUT = 1800.0
@@ -159,6 +158,8 @@ def remove(name: str, folder: Path) -> bool:
 
 def _build(recipe: Recipe, folder: Path, lock: int, say: Callable[[str], None]) -> Path:
     """Builds the image; returns its folder, after which no other image of the recipe exists."""
+    from cgroup_preflight.guest.unpack import ARCHIVE  # a run with an image that exists starts sooner
+
     work = store.work_folder(folder, recipe.name)
     # Nobody uses it, because we have the lock.
     tools.remove_tree(work)

@@ -11,6 +11,7 @@ import struct
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from cgroup_preflight.core.records import dataclass
 from cgroup_preflight.guest import tools
 from cgroup_preflight.host.beneath import without_links
 
@@ -25,49 +26,64 @@ _SECONDS = 300.0
 _FEATURES = "^has_journal,^resize_inode,^metadata_csum,^uninit_bg,^64bit"
 
 
-def write_disk(inputs: Mapping[str, Path], target: Path, staging: Path) -> None:
-    """Writes each file or folder of `inputs` under its name to the file system image `target`.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Staged:
+    """Files in the folder `place`, as they are to be on the disk: their `size` in bytes and their `count`."""
 
-    `staging` is a folder to make and remove, best on the file system of the inputs. In the image root owns all files,
-    and their times are zero. Raises OSError, HostError.
+    place: Path
+    size: int
+    count: int
+
+    @property
+    def disk_bytes(self) -> int:
+        """The size of the disk, of which the free part takes no space on this host."""
+        # A file takes whole blocks, and its folder an inode.
+        return self.size + 8192 * self.count + _FREE_BYTES
+
+
+def stage(inputs: Mapping[str, Path], place: Path) -> Staged:
+    """Puts each file or folder of `inputs` under its name into `place`, a folder to make, best on their file system.
+
+    The files are links to those of `inputs`: nothing that runs in a guest may write there. Raises OSError.
     """
-    try:
-        staging.mkdir(mode=0o755)
-        size, count = 0, 0
-        for name, path in sorted(inputs.items()):
-            # The paths have no links; one that is found now was put there meanwhile.
-            with without_links(str(path)) as place:
-                staged = _stage(Path(place), staging / name)
-            for file in staged:
-                size, count = size + file.stat(follow_symlinks=False).st_size, count + 1
-        _make(staging, target, size=size, count=count)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+    place.mkdir(mode=0o755)
+    sizes: list[int] = []
+    for name, path in sorted(inputs.items()):
+        # The paths have no links; one that is found now was put there meanwhile.
+        with without_links(str(path)) as found:
+            _stage(found, place / name, sizes)
+    return Staged(place=place, size=sum(sizes), count=len(sizes))
+
+
+def write_disk(staged: Staged, target: Path) -> None:
+    """Writes the files to the file system image `target`. Raises OSError, HostError.
+
+    In the image root owns all files, and their times are zero.
+    """
+    argv = (PROGRAM, "-q", "-F", "-t", "ext4", "-b", "4096", "-I", "256", "-O", _FEATURES, "-m", "0",
+            "-N", str(2 * staged.count + _FREE_INODES), "-d", str(staged.place), str(target),
+            str(staged.disk_bytes >> 12))  # fmt: skip
+    tools.call(argv, cwd=target.parent, timeout=_SECONDS, doing="making the guest's input disk")
     _disown(target)
 
 
-def _make(staging: Path, target: Path, *, size: int, count: int) -> None:
-    # A file takes whole blocks, and its folder an inode.
-    blocks = (size + 8192 * count + _FREE_BYTES) >> 12
-    argv = (PROGRAM, "-q", "-F", "-t", "ext4", "-b", "4096", "-I", "256", "-O", _FEATURES, "-m", "0",
-            "-N", str(2 * count + _FREE_INODES), "-d", str(staging), str(target), str(blocks))  # fmt: skip
-    tools.call(argv, cwd=target.parent, timeout=_SECONDS, doing="making the guest's input disk")
-
-
-def _stage(source: Path, place: Path) -> list[Path]:
-    """Puts `source`, a file or a folder, at `place`; returns the files. Sockets and devices are left out."""
+def _stage(source: str, place: Path, sizes: list[int]) -> None:
+    """Puts `source`, a file or a folder, at `place`, and adds the sizes of its files. Sockets and devices are left out."""
     _folder(place.parent)
-    if source.is_dir():
-        staged = []
-        for folder, names, files, handle in os.fwalk(source):
-            names[:] = [name for name in names if name not in _SKIPPED]
-            here = place / os.path.relpath(folder, source)
-            _folder(here)
-            links = [name for name in names if os.path.islink(os.path.join(folder, name))]
-            opened = f"/proc/self/fd/{handle}"
-            staged += [file for name in (*files, *links) for file in _stage_file(Path(opened, name), here / name)]
-        return staged
-    return _stage_file(source, place)
+    if not os.path.isdir(source):
+        folder, name = os.path.split(source)
+        handle = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            _stage_file(name, handle, place, sizes)
+        finally:
+            os.close(handle)
+        return
+    for path, names, files, handle in os.fwalk(source):
+        names[:] = [name for name in names if name not in _SKIPPED]
+        here = place / os.path.relpath(path, source)
+        _folder(here)
+        for name in (*names, *files):
+            _stage_file(name, handle, f"{here}/{name}", sizes)
 
 
 def _folder(path: Path) -> None:
@@ -78,24 +94,26 @@ def _folder(path: Path) -> None:
         path.chmod(0o755)
 
 
-def _stage_file(source: Path, place: Path) -> list[Path]:
-    if source.is_symlink():
-        place.symlink_to(os.readlink(source))
-    elif stat.S_ISREG(source.stat().st_mode):
-        _link(source, place)
+def _stage_file(name: str, folder: int, place: str | Path, sizes: list[int]) -> None:
+    """Puts the file or link `name` of the folder with this descriptor at `place`."""
+    status = os.lstat(name, dir_fd=folder)
+    if stat.S_ISLNK(status.st_mode):
+        os.symlink(os.readlink(name, dir_fd=folder), place)
+    elif stat.S_ISREG(status.st_mode):
+        _link(name, folder, place)
     else:
-        return []
-    return [place]
+        return
+    sizes.append(status.st_size)
 
 
-def _link(source: Path, place: Path, link: Callable[[Path, Path], None] = os.link) -> None:
+def _link(name: str, folder: int, place: str | Path, link: Callable[..., None] = os.link) -> None:
     try:
-        link(source, place)
+        link(name, place, src_dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:
         raise
     except OSError:
         # Another file system, or a file of another user (proc(5), protected_hardlinks).
-        shutil.copy(source, place)
+        shutil.copy(f"/proc/self/fd/{folder}/{name}", place, follow_symlinks=False)
 
 
 def _disown(image: Path) -> None:

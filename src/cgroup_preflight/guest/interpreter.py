@@ -6,7 +6,8 @@ The loader looks for libraries in DT_RUNPATH, where `$ORIGIN` is the folder of t
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from cgroup_preflight.core.records import dataclass
 
 _MAGIC = b"\x7fELF\x02\x01"  # 64 bits, little-endian
 #: elf(5): Elf64_Ehdr from e_phoff on, Elf64_Phdr, Elf64_Dyn.

@@ -2,7 +2,8 @@
 
     python3 -I -S -c "import this; main(...)" LIFELINE PARENT ORDERS ARGV...
 
-`LIFELINE` is the reading end of a pipe; the parent with PID `PARENT` has the other end. When the pipe closes or the
+`LIFELINE` is the reading end of a pipe; the parent with PID `PARENT` has the other end. When it writes a byte, the keeper
+starts `ARGV`, the guest. When the pipe closes or the
 parent ends (also by SIGKILL), the keeper kills all its descendants and removes the folders. Until then it removes
 nothing, so that the parent can read the files of a guest that died. `ORDERS` is JSON: `folders` (the first is the
 guest's own), `one_cpu` (whether the guest runs on one CPU) and `fence` (the arguments of `fence.put_up`, or null).
@@ -22,6 +23,8 @@ from typing import Any
 
 from cgroup_preflight.guest import fence
 
+#: What the parent writes when the guest may start.
+BEGIN = b"!"
 #: The file in the guest's folder with the answer of `fence.put_up`.
 FENCE_NOTE = "fence"
 # linux/prctl.h
@@ -67,6 +70,8 @@ def _enter(orders: dict[str, Any], prctl: "ctypes._NamedFuncPointer") -> None:
 
 def _guard(command: list[str], lifeline: int, parent: int, enter: Callable[[], None]) -> None:
     inherited = tuple(fd for fd in _open_fds() if fd > 2 and fd != lifeline)
+    if not (_is_readable(lifeline, parent) and os.read(lifeline, len(BEGIN))):
+        return
     guest = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
@@ -76,12 +81,17 @@ def _guard(command: list[str], lifeline: int, parent: int, enter: Callable[[], N
     # The parent notices the end of the guest when the channel closes: our copies must not keep it open.
     for fd in inherited:
         os.close(fd)
-    waiting = [lifeline]
+    _is_readable(lifeline, parent, guest.poll)
+
+
+def _is_readable(lifeline: int, parent: int, look: Callable[[], object] = lambda: None) -> bool:
+    """Waits until the parent writes to the pipe or closes it; False where the parent has ended. Calls `look` meanwhile."""
     while os.getppid() == parent:
-        readable, _, _ = select.select(waiting, [], [], _LOOK)
+        readable, _, _ = select.select([lifeline], [], [], _LOOK)
         if readable:
-            return
-        guest.poll()
+            return True
+        look()
+    return False
 
 
 def _open_fds() -> list[int]:

@@ -22,13 +22,14 @@ _HEADER_AT, _LOAD, _PAGE = 32, 1, 4096
 
 
 def unpack(folder: Path) -> None:
-    """Writes the unpacked kernel to `folder`, next to the packed one; writes nothing if it cannot be unpacked."""
+    """Puts the unpacked kernel into `folder` in place of the packed one, which stays if it cannot be unpacked."""
     data = (folder / PACKED).read_bytes()
     for magic, read in ((_ZSTD, _zstd), (_XZ, _xz), (_LZ4, _lz4)):
         for at in _places(data, magic):
             kernel = read(data[at:])
             if kernel.startswith(_ELF):
                 (folder / UNPACKED).write_bytes(_trimmed(kernel))
+                (folder / PACKED).unlink()
                 return
 
 

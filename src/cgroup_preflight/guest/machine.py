@@ -1,16 +1,18 @@
 """Starts the engine of a guest: makes the guest's folder with the input disk, the command line and the fence."""
 
+import contextlib
 import os
 import shutil
-from collections.abc import Callable, Iterable
-from dataclasses import replace
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from cgroup_preflight.core.errors import HostError
+from cgroup_preflight.core.records import replace
 from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.guest import fence, inside, qemu, tools, uml
 from cgroup_preflight.guest.image import RootImage
-from cgroup_preflight.guest.input_disk import write_disk
+from cgroup_preflight.guest.input_disk import Staged, stage, write_disk
 from cgroup_preflight.guest.process import Fence, GuestProcess, make_folder
 from cgroup_preflight.guest.spec import GuestEngine, GuestSpec
 
@@ -40,39 +42,67 @@ def start(spec: GuestSpec, image: RootImage, *, resumed: bool = False) -> GuestP
     """
     newer = image.uml if spec.engine is GuestEngine.UML else None
     program = str(newer) if newer is not None else tools.find(PROGRAMS[spec.engine])
-    folder = make_folder()
-    memory = None
-    try:
-        if _holds_memory(_SHARED_MEMORY, spec.memory_mib):
-            (_SHARED_MEMORY / folder.name).mkdir(mode=0o700)
-            memory = _SHARED_MEMORY / folder.name
+    source = {} if image.bare else {_AGENT_NAME: spec.agent or Path(inside.__file__).parent}
+    with _explained(), contextlib.ExitStack() as undo:
+        folder, files = (_removed(make_folder(), undo) for _ in range(2))
+        # Not in the folder of the guest, where its engine can write: these are links to files of this host.
+        staged = stage({**spec.inputs, **source}, files / "files")
+        memory = _memory_folder(folder, spec.memory_mib, undo)
+        disk = _disk_folder(folder, memory, spec, staged) / _INPUT
         (folder / "empty").mkdir()
         # A name for user-mode-linux's command line, where the path of the cache may contain separators.
         (folder / _ROOT).symlink_to(image.root)
-        source = {} if image.bare else {_AGENT_NAME: spec.agent or Path(inside.__file__).parent}
-        write_disk({**spec.inputs, **source}, folder / _INPUT, folder / "staging")
+        writable = (folder, *((memory,) if memory is not None else ()))
+        # The keeper becomes ready while the disk is written.
+        process = GuestProcess(
+            (*writable, files), _COMMANDS[spec.engine](spec, image, program, folder, disk, resumed=resumed),
+            # In TMPDIR user-mode-linux keeps the guest's memory, and QEMU what the guest writes to its disk.
+            environment={"PATH": os.environ.get("PATH", os.defpath), "TMPDIR": str(memory or folder)},
+            fence=_fence(spec, image, program, writable),
+            # Each system call of a guest's process switches to user-mode-linux's kernel and back. With two CPUs, waking
+            # the other one takes longer than the call itself, and longer still in a virtual machine.
+            one_cpu=spec.engine is GuestEngine.UML,
+            lines=spec.lines + (spec.states is not None),
+        )  # fmt: skip
+        undo.callback(process.close)
+        write_disk(staged, disk)
         if spec.states is not None:
-            os.truncate(folder / _INPUT, max(INPUT_BYTES, (folder / _INPUT).stat().st_size))
-        command = _COMMANDS[spec.engine](spec, image, program, folder, resumed=resumed)
-    except BaseException as error:
-        for made in (folder, memory):
-            if made is not None:
-                shutil.rmtree(made, ignore_errors=True)
-        if isinstance(error, OSError):
-            raise HostError(
-                f"cannot make the guest's files in {folder.parent}: {error.strerror}", remedy=_SPACE
-            ) from None
-        raise
-    # In TMPDIR user-mode-linux keeps the guest's memory, and QEMU what the guest writes to its disk.
-    environment = {"PATH": os.environ.get("PATH", os.defpath), "TMPDIR": str(memory or folder)}
-    confined = _fence(spec, image, program, (folder, *((memory,) if memory is not None else ())))
-    # Each system call of a guest's process switches to user-mode-linux's kernel and back. With two CPUs, waking the other
-    # one takes longer than the call itself, and longer still in a virtual machine.
-    one_cpu = spec.engine is GuestEngine.UML
-    return GuestProcess(
-        folder, command, environment=environment, fence=confined, memory=memory, one_cpu=one_cpu,
-        lines=spec.lines + (spec.states is not None),
-    )  # fmt: skip
+            os.truncate(disk, max(INPUT_BYTES, disk.stat().st_size))
+        process.begin()
+        shutil.rmtree(files, ignore_errors=True)
+        undo.pop_all()
+        return process
+
+
+@contextlib.contextmanager
+def _explained() -> Iterator[None]:
+    """Raises HostError in place of OSError."""
+    try:
+        yield
+    except OSError as error:
+        raise HostError(
+            f"cannot make the guest's files in {tempfile.gettempdir()}: {error.strerror}", remedy=_SPACE
+        ) from None
+
+
+def _removed(folder: Path, undo: contextlib.ExitStack) -> Path:
+    undo.callback(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def _memory_folder(folder: Path, mebibytes: int, undo: contextlib.ExitStack) -> Path | None:
+    """A folder of this guest in memory, with room for so much; None where there is none."""
+    if not _has_room(_SHARED_MEMORY, mebibytes):
+        return None
+    made = _SHARED_MEMORY / folder.name
+    made.mkdir(mode=0o700)
+    return _removed(made, undo)
+
+
+def _disk_folder(folder: Path, memory: Path | None, spec: GuestSpec, staged: Staged) -> Path:
+    """Where the input disk is best: in memory, because mke2fs waits until it is on the disk of the host."""
+    whole = spec.memory_mib + (staged.disk_bytes >> 20)
+    return memory if memory is not None and _has_room(memory, whole) else folder
 
 
 def _fence(spec: GuestSpec, image: RootImage, program: str, writable: Iterable[Path]) -> Fence:
@@ -88,12 +118,12 @@ def _fence(spec: GuestSpec, image: RootImage, program: str, writable: Iterable[P
     )
 
 
-def _uml(spec: GuestSpec, _image: RootImage, program: str, folder: Path, **_: bool) -> Command:
+def _uml(spec: GuestSpec, _image: RootImage, program: str, folder: Path, disk: Path, **_: bool) -> Command:
     return lambda lines: uml.uml_argv(
         uml.UmlMachine(
             program=program,
             root=folder / _ROOT,
-            input=folder / _INPUT,
+            input=disk,
             work=folder,
             line_fds=lines,
             memory_mib=spec.memory_mib,
@@ -104,8 +134,10 @@ def _uml(spec: GuestSpec, _image: RootImage, program: str, folder: Path, **_: bo
     )
 
 
-def _qemu(spec: GuestSpec, image: RootImage, program: str, folder: Path, *, resumed: bool) -> Command:
-    machine = qemu_machine(spec, image, program, folder / _INPUT)
+def _qemu(
+    spec: GuestSpec, image: RootImage, program: str, _folder: Path, disk: Path, *, resumed: bool
+) -> Command:  # fmt: skip
+    machine = qemu_machine(spec, image, program, disk)
 
     def command(lines: tuple[int, ...]) -> tuple[str, ...]:
         own, monitor = (lines, -1) if spec.states is None else (lines[:-1], lines[-1])
@@ -125,7 +157,7 @@ def qemu_machine(spec: GuestSpec, image: RootImage, program: str, disk: Path) ->
     )  # fmt: skip
 
 
-def _holds_memory(folder: Path, mebibytes: int) -> bool:
+def _has_room(folder: Path, mebibytes: int) -> bool:
     """Whether we may write to `folder`, and it has the space and allows executable mappings; in containers often not."""
     if not os.access(folder, os.W_OK | os.X_OK):
         return False

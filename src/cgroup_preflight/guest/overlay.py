@@ -7,9 +7,9 @@ Every change of a text here is a new image.
 import io
 import tarfile
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
+from cgroup_preflight.core.records import dataclass
 from cgroup_preflight.guest import starter
 from cgroup_preflight.guest.words import (
     CHANNEL_ARGUMENT,

@@ -1,5 +1,6 @@
 """A guest as a process of the host, with its folder, keeper and console; closing it removes all of them."""
 
+import contextlib
 import json
 import os
 import re
@@ -8,12 +9,13 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import cgroup_preflight
+from cgroup_preflight.core.records import asdict, dataclass
 from cgroup_preflight.guest import keeper
+from cgroup_preflight.guest.ended import has_ended
 
 #: Seconds that the keeper may take to kill a closed guest.
 _CLOSE_TIMEOUT = 20.0
@@ -37,18 +39,19 @@ class Fence:
 
 
 class GuestProcess:
-    """A started engine under its keeper; `lines` are the host's ends of the lines into the guest, `line` the first."""
+    """An engine under its keeper; `lines` are the host's ends of the lines into the guest, `line` the first."""
 
     def __init__(
-        self, folder: Path, command: Callable[[tuple[int, ...]], tuple[str, ...]], *, environment: Mapping[str, str],
-        fence: Fence | None = None, memory: Path | None = None, one_cpu: bool = False, lines: int = 1,
+        self, folders: Sequence[Path], command: Callable[[tuple[int, ...]], tuple[str, ...]], *,
+        environment: Mapping[str, str], fence: Fence | None = None, one_cpu: bool = False, lines: int = 1,
     ) -> None:  # fmt: skip
-        """Starts the argv that `command` makes from the descriptor numbers of the guest's ends of the lines.
+        """Starts the keeper. `command` makes the engine's argv from the descriptor numbers of the guest's ends of the lines.
 
-        Owns `folder`, and `memory` if the guest has one, and removes them in the end. With `one_cpu` the engine runs
-        on one CPU only.
+        Owns `folders`, of which the first is the guest's own, and removes them in the end. With `one_cpu` the engine
+        runs on one CPU only.
         """
-        self._folders: tuple[Path, ...] = (folder, *((memory,) if memory is not None else ()))
+        self._folders = tuple(folders)
+        folder = self._folders[0]
         pairs = [socket.socketpair() for _ in range(lines)]
         self.lines = tuple(outer for outer, _ in pairs)
         #: Whether the machine paused in its boot, and the file of the saved state if it resumed from one there.
@@ -86,6 +89,12 @@ class GuestProcess:
                 end.close()
             os.close(lifeline)
 
+    def begin(self) -> None:
+        """Starts the engine; until then the keeper, which takes a moment to be ready, waits."""
+        # A keeper that is gone shows where the guest's first words are expected.
+        with contextlib.suppress(BrokenPipeError):
+            os.write(self._hold, keeper.BEGIN)
+
     def console_tail(self, lines: int) -> tuple[str, ...]:
         """The last lines of kernel messages and console."""
         size = os.fstat(self._console.fileno()).st_size
@@ -106,9 +115,7 @@ class GuestProcess:
         self.end()
         self._close_lines()
         self._console.close()
-        try:
-            self._keeper.wait(_CLOSE_TIMEOUT)
-        except subprocess.TimeoutExpired:
+        if not has_ended(self._keeper, _CLOSE_TIMEOUT):
             self._keeper.kill()
             self._keeper.wait()
         self._remove_folders()

@@ -3,9 +3,9 @@
 import posixpath
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
+from cgroup_preflight.core.records import dataclass
 from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.golang.binary_file import BinaryError, open_image
 from cgroup_preflight.golang.dynamic import Needs, needs

@@ -2,13 +2,13 @@
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from cgroup_preflight.config.model import Config, Service
 from cgroup_preflight.config.places import allows, allows_program, path_of
 from cgroup_preflight.core.codes import BINARY, NO_MATCH
 from cgroup_preflight.core.errors import ConfigError, UsageError
+from cgroup_preflight.core.records import dataclass, field
 from cgroup_preflight.core.report import Finding, Remedy, Status
 from cgroup_preflight.guest.words import INPUT_DIR
 from cgroup_preflight.host import globs

@@ -9,9 +9,9 @@ import itertools
 import os
 import signal
 import subprocess
-from dataclasses import dataclass
 from pathlib import Path
 
+from cgroup_preflight.core.records import dataclass
 from cgroup_preflight.guest import tools
 from cgroup_preflight.guest.initrd import INPUT_DEVICE, READ_ONLY_INIT
 from cgroup_preflight.guest.spec import BootMode, common_kernel_args

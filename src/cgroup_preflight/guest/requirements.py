@@ -6,10 +6,10 @@ network device and no IPv6. QEMU has all of them, and emulates every instruction
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from cgroup_preflight.config.model import WITH_PORT, Config, Setting, Smoke
 from cgroup_preflight.core.quantities import Infinity, Permyriad, Size
+from cgroup_preflight.core.records import dataclass
 from cgroup_preflight.guest.spec import GuestEngine
 
 #: MiB that the guest's kernel, systemd and this tool use; then what stays free while a probe fills the largest limit.

@@ -1,32 +1,21 @@
-"""Runs this package in a guest on a project, and reads back the report: the engine `guest`.
-
-Untrusted binaries ran as root in the guest, so its report is hostile input. It is read strictly and within bounds. A
-guest whose report is incomplete, contradictory or about something else has verified nothing.
-"""
+"""Runs this package in a guest on a project, and returns its report (`guest.answer`): the engine `guest`."""
 
 import contextlib
 import itertools
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from cgroup_preflight import __version__
-from cgroup_preflight.config.model import Config, Setting
+from cgroup_preflight.config.model import Config
 from cgroup_preflight.core.codes import PACKAGES
 from cgroup_preflight.core.errors import ConfigError, ExitStatus
-from cgroup_preflight.core.printable import printable
-from cgroup_preflight.core.quantities import Permyriad
-from cgroup_preflight.core.report import Remedy, Report, ServiceResult, Status, Verdict
-from cgroup_preflight.core.verdict import exit_status_of
+from cgroup_preflight.core.records import TYPE_CHECKING, dataclass, replace
+from cgroup_preflight.core.report import Remedy, Report, Status
 from cgroup_preflight.engines.fair_time import SLOWEST
 from cgroup_preflight.guest import bytecode, image, programs, units
 from cgroup_preflight.guest.available import programs_of, recipe_of
-from cgroup_preflight.guest.bare import BareGuest
 from cgroup_preflight.guest.capacity import host_capacity
-from cgroup_preflight.guest.findings import GuestRun
 from cgroup_preflight.guest.overlay import ALL_UNITS
 from cgroup_preflight.guest.package_status import status_file
 from cgroup_preflight.guest.project import Project, project_of
@@ -35,17 +24,18 @@ from cgroup_preflight.guest.requirements import GuestMachine, choose_machine, re
 from cgroup_preflight.guest.saved_start import states_for
 from cgroup_preflight.guest.session import Guest, input_path
 from cgroup_preflight.guest.spec import Background, CommandResult, GuestEngine, GuestError, GuestSpec
-from cgroup_preflight.plan.build import build_plan
-from cgroup_preflight.plan.expect import HostNumbers, expectations
-from cgroup_preflight.report.read import ReportShapeError, report_of
+
+if TYPE_CHECKING:
+    # At run time what reads and shows the report is loaded while the guest works.
+    from cgroup_preflight.guest.bare import BareGuest
+    from cgroup_preflight.guest.findings import GuestRun
 
 Say = Callable[[str], None]
 #: Makes a guest that boots when its `with` block is entered.
 Boot = Callable[[GuestSpec, image.RootImage], Guest]
 Now = Callable[[], float]
-AnyGuest = TypeVar("AnyGuest", Guest, BareGuest)
+AnyGuest = TypeVar("AnyGuest", Guest, "BareGuest")
 
-_REPORT_MAX = 8 << 20
 _POLL_SECONDS = 5.0
 #: Seconds for the whole run, besides what the services may take, and for each probe; probes that are counted at most.
 _BASE_SECONDS = 180.0
@@ -142,15 +132,25 @@ def ready_guest(
 
 
 def run_task(
-    task: GuestTask, environment: Mapping[str, str], say: Say, *, boot: Boot = Guest, now: Now = time.monotonic
-) -> GuestRun:
-    """Boots a guest, runs `task` in it and returns its report. Raises what `ready_guest` raises."""
+    task: GuestTask, environment: Mapping[str, str], say: Say, meanwhile: Callable[[], None] = lambda: None,
+    *, boot: Boot = Guest, now: Now = time.monotonic,
+) -> "GuestRun":  # fmt: skip
+    """Boots a guest, runs `task` in it and returns its report.
+
+    Calls `meanwhile` once the command runs in the guest. Raises what `ready_guest` and `meanwhile` raise; the guest has
+    ended then.
+    """
     clock = Clock(now)
     with ready_guest(task, environment, say, clock.note, boot=boot, now=now) as ready:
         say("testing the limits in the guest")
-        report = _read(ready.guest, ready.task, _finished(ready, now))
+        done = _finished(ready, meanwhile, now)
+        from cgroup_preflight.guest.answer import read_report
+
+        report = read_report(ready.guest, ready.task, done)
         clock.note("run")
     clock.note("end")
+    from cgroup_preflight.guest.findings import GuestRun
+
     return GuestRun(
         report=report, machine=ready.machine, distro=task.distro, fence=ready.guest.fence, lost_boot=ready.lost_boot,
         seconds=clock.seconds, image=ready.root.name, contents=ready.root.contents, packages=ready.root.packages,
@@ -265,7 +265,7 @@ done
 """
 
 
-def place_files(guest: Guest | BareGuest, project: Project) -> None:
+def place_files(guest: "Guest | BareGuest", project: Project) -> None:
     """Puts files with absolute paths in their places. Raises GuestError."""
     if project.outside:
         done = guest.run(["sh", "-euc", _PLACE_SCRIPT, "place", *itertools.chain.from_iterable(project.outside)])
@@ -286,12 +286,15 @@ def start_tool(ready: Ready, *words: str, piped: bool = False) -> Background:
     )
 
 
-def _finished(ready: Ready, now: Now) -> CommandResult:
-    """The command of the task, ended in the guest. Raises GuestError."""
-    guest, task = ready.guest, ready.task
+def _finished(ready: Ready, meanwhile: Callable[[], None], now: Now) -> CommandResult:
+    """The command of the task, ended in the guest. Raises GuestError, and what `meanwhile` raises."""
+    guest, limit = ready.guest, time_limit(ready.task)
     background = start_tool(ready, "--format=json")
-    limit = time_limit(task)
     deadline = now() + limit
+    meanwhile()
+    # What reads and shows the report, loaded while the guest works.
+    from cgroup_preflight.guest import answer, findings  # noqa: F401
+
     # In short turns: a kernel that hangs is noticed within seconds, not at the end of the whole time.
     while (done := guest.poll(background, timeout=_POLL_SECONDS)) is None:
         if now() > deadline:
@@ -311,66 +314,6 @@ def time_limit(task: GuestTask) -> float:
     return float(_BASE_SECONDS + SLOWEST * longest + _PROBE_SECONDS * min(len(task.config.settings), _PROBES_MAX))
 
 
-def _read(guest: Guest, task: GuestTask, done: CommandResult) -> Report:
-    """The report on stdout, if it is a valid one of this version and about this task. Raises GuestError."""
-    if len(done.stdout) > _REPORT_MAX:
-        raise lost(guest, f"returned {len(done.stdout)} bytes; a report has at most {_REPORT_MAX}")
-    try:
-        report = report_of(done.stdout)
-    except ReportShapeError as error:
-        raise lost(guest, f"returned no valid report ({error}); the tool in it {_ended(done)}") from None
-    if report.tool_version != __version__:
-        raise lost(guest, f"returned a report of another version; the tool in it {_ended(done)}")
-    if any(item.policy is not None for item in report.findings):
-        raise lost(guest, "returned a report with a policy applied, which only the host does")
-    if done.returncode != exit_status_of(report.verdict):
-        raise lost(guest, f"returned the verdict {report.verdict}, but the tool in it {_ended(done)}")
-    if other := _not_about(task, report):
-        raise lost(guest, f"returned a report that is not about this config: {other}")
-    return report
-
-
-def _not_about(task: GuestTask, report: Report) -> str:
-    """What in `report` does not fit `task`: services that are not in it, or a pass without all services and limits."""
-    expected = set(task.names) or {item.name for item in task.config.services}
-    found = {item.name: item for item in report.services}
-    if not found.keys() <= expected:
-        return "it has services that were not started"
-    if report.verdict is not Verdict.PASS:
-        return ""
-    if found.keys() != expected:
-        return "a pass that leaves out services"
-    plan = build_plan(task.config)
-    above = {item.unit: item.settings for item in plan.slices}
-    for item in plan.services:
-        levels = (*(above.get(unit, ()) for unit in item.slices), item.settings)
-        if item.label in expected and not _has_limits(found[item.label], levels):
-            return f"a pass that leaves out limits of {item.label}"
-    return task.packages.contradiction(report) if task.packages is not None else ""
-
-
-#: Of the guest, for what is a percentage of its memory or tasks: these texts are not compared.
-_NUMBERS = HostNumbers(page_size=4096, memory_bytes=1 << 30, tasks_max=10_000)
-
-
-def _has_limits(result: ServiceResult, levels: tuple[tuple[Setting, ...], ...]) -> bool:
-    """Whether `result` read a file for each setting of its unit and of the slices above, against the right text."""
-    shown: Counter[tuple[str, str]] = Counter()
-    for limit in result.limits:
-        attribute = limit.file.rpartition("/")[2]
-        shown.update([(attribute, limit.expected), (attribute, "")])
-    wanted: Counter[tuple[str, str]] = Counter()
-    for settings in levels:
-        relative = {
-            item.property for item in settings if isinstance(item.value, Permyriad) and item.property != "CPUQuota"
-        }
-        for item in expectations(settings, _NUMBERS):
-            wanted.update([(item.attribute, "")])
-            if item.property.name not in relative:
-                wanted.update([(item.attribute, item.text)])
-    return wanted <= shown
-
-
 #: Prints what has run out: memory of the machine (mm/oom_kill.c has other words for that of a cgroup), or its disk.
 _EXHAUSTED_SCRIPT = r"""
 dmesg | grep -m1 -o '^.*] Out of memory: Killed process [0-9]* ([^)]*)' | sed 's/.*Out/Out/'
@@ -378,19 +321,13 @@ dmesg | grep -m1 -o '^.*] Out of memory: Killed process [0-9]* ([^)]*)' | sed 's
 """
 
 
-def exhausted(guest: Guest | BareGuest) -> str:
+def exhausted(guest: "Guest | BareGuest") -> str:
     """What the guest ran out of, which is not a fault of the services; empty for nothing."""
     words = guest.run(["sh", "-c", _EXHAUSTED_SCRIPT], timeout=10).stdout.decode(errors="replace").strip().splitlines()
     return f"ran short: {words[0][:120]}" if words else ""
 
 
-def _ended(done: CommandResult) -> str:
-    words = done.stderr.decode(errors="replace").strip().splitlines()[-3:]
-    said = printable(" / ".join(words))[:400]
-    return f"exited with {done.returncode}" + (f": {said}" if said else "")
-
-
-def lost(guest: Guest | BareGuest, what: str) -> GuestError:
+def lost(guest: "Guest | BareGuest", what: str) -> GuestError:
     """The error of a guest that failed, with its last console lines."""
     return GuestError(f"{guest.spec.name} {what}", console=guest.console_tail(),
                       remedy=Remedy(title="read the console lines; run the command again with more time or memory"))  # fmt: skip

@@ -12,9 +12,9 @@ import re
 import socket
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
+from cgroup_preflight.core.records import replace
 from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.guest import machine, saved_state, tools
 from cgroup_preflight.guest.image import RootImage

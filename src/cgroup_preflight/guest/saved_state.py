@@ -14,9 +14,9 @@ import select
 import stat
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from cgroup_preflight.core.records import asdict, dataclass, replace
 from cgroup_preflight.guest.image import RootImage
 from cgroup_preflight.guest.qemu import QemuMachine, qemu_argv
 from cgroup_preflight.guest.store import MANIFEST

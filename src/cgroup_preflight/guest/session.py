@@ -7,7 +7,6 @@ with Guest(GuestSpec(inputs={"src": Path("src")}), image) as guest:
 import contextlib
 import os
 import time
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -102,6 +101,8 @@ class Guest:
 
     def _renew(self) -> None:
         """What a saved state must not give to two machines."""
+        import uuid
+
         head = {"op": "renew", "seconds": time.time(), "machine_id": uuid.uuid4().hex}
         self._ask(head, os.urandom(_RANDOM_BYTES), timeout=0.0)
 

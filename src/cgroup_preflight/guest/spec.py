@@ -2,10 +2,10 @@
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from cgroup_preflight.core.errors import HostError
+from cgroup_preflight.core.records import dataclass, field
 from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.guest.overlay import QUICK_KERNEL_ARGS
 from cgroup_preflight.guest.words import CHANNEL_ARGUMENT, FULL_TARGET, INPUT_ARGUMENT, QUICK_TARGET

@@ -9,10 +9,10 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from cgroup_preflight.core.errors import HostError, UsageError
+from cgroup_preflight.core.records import asdict, dataclass, replace
 from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.host.files import write_file
 

@@ -14,6 +14,7 @@ from typing import IO
 
 from cgroup_preflight.core.errors import HostError
 from cgroup_preflight.core.report import Remedy
+from cgroup_preflight.guest.ended import has_ended
 
 #: Debian's keys, which Ubuntu does not install by default.
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
@@ -188,12 +189,9 @@ def _wait(
     deadline, place, rest = time.monotonic() + timeout, 0, b""
     ended = False
     while not ended:
-        try:
-            process.wait(_TURN_SECONDS)
-            ended = True
-        except subprocess.TimeoutExpired:
-            if time.monotonic() > deadline:
-                raise
+        ended = has_ended(process, _TURN_SECONDS)
+        if not ended and time.monotonic() > deadline:
+            raise subprocess.TimeoutExpired(process.args, timeout)
         # Not with the descriptor's own position: the tool writes at it.
         data = os.pread(output.fileno(), _OUTPUT_MAX, place)
         place += len(data)

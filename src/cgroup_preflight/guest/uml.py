@@ -3,9 +3,9 @@
 Switches: Documentation/virt/uml/user_mode_linux_howto_v2.rst and `linux.uml --help`.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 
+from cgroup_preflight.core.records import dataclass
 from cgroup_preflight.guest.spec import BootMode, common_kernel_args
 
 PROGRAM = "linux.uml"

@@ -2,15 +2,17 @@
 
 import os
 import re
-import tarfile
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from cgroup_preflight.config.installed_units import NotInstalledError, UnitFolders, nearest_unit, with_installed
 from cgroup_preflight.config.model import Config
 from cgroup_preflight.core.errors import UsageError
+from cgroup_preflight.core.records import TYPE_CHECKING
 from cgroup_preflight.guest.image import RootImage
+
+if TYPE_CHECKING:
+    # At run time only where the config names an installed unit.
+    from cgroup_preflight.config.installed_units import NotInstalledError
 
 #: Paths in the archive of an image (`guest.recipe`).
 _UNIT = re.compile(
@@ -28,6 +30,10 @@ def with_units(config: Config, image: RootImage, names: tuple[str, ...], distro:
     """
     if image.units is None or not any(item.is_installed for item in config.services):
         return config
+    import tempfile
+
+    from cgroup_preflight.config.installed_units import NotInstalledError, UnitFolders, with_installed
+
     with tempfile.TemporaryDirectory() as folder:
         owners = _extract(image.units, folder)
 
@@ -41,6 +47,8 @@ def with_units(config: Config, image: RootImage, names: tuple[str, ...], distro:
 
 def _extract(archive: Path, folder: str) -> dict[str, str]:
     """Unpacks units and their links into `folder`; the package of each unit."""
+    import tarfile
+
     owners: dict[str, str] = {}
     os.makedirs(os.path.join(folder, "usr/lib"))
     os.symlink("usr/lib", os.path.join(folder, "lib"))
@@ -59,8 +67,10 @@ def _extract(archive: Path, folder: str) -> dict[str, str]:
     return owners
 
 
-def _remedy(error: NotInstalledError, owners: Mapping[str, str], packages: tuple[str, ...], distro: str) -> str:
+def _remedy(error: "NotInstalledError", owners: Mapping[str, str], packages: tuple[str, ...], distro: str) -> str:
     """The nearest name, what the packages of the config ship, and what to do where none of them ships the unit."""
+    from cgroup_preflight.config.installed_units import nearest_unit
+
     shipped = sorted(unit for unit, package in owners.items() if package in packages)
     words = nearest_unit(error.unit, shipped or error.names)
     if shipped:

@@ -66,6 +66,10 @@ class DelegatingProcesses(Processes):
         """As `Processes.signal`."""
         self._processes.signal(handle, number)
 
+    def memory(self, pid: int, address: int, size: int) -> bytes:
+        """As `Processes.memory`."""
+        return self._processes.memory(pid, address, size)
+
     def wait(self, handles: Sequence[int], seconds: float, pipes: Sequence[int] = ()) -> Sequence[int]:
         """As `Processes.wait`."""
         return self._processes.wait(handles, seconds, pipes)

@@ -148,6 +148,9 @@ class Processes(Protocol):
     def signal(self, handle: int, number: signal.Signals) -> None:
         """Sends a signal; a process that has ended takes none. Raises PermissionError."""
 
+    def memory(self, pid: int, address: int, size: int) -> bytes:
+        """Bytes of the memory of a process; empty where they cannot be read, as on every other machine."""
+
     def wait(self, handles: Sequence[int], seconds: float, pipes: Sequence[int] = ()) -> Sequence[int]:
         """The handles whose process has ended, and the `pipes` of this tool that can be read, after at most `seconds`."""
 

@@ -44,6 +44,14 @@ def plan_findings(plan: Plan, target: GoTarget) -> list[Finding]:
     return found
 
 
+def differs(view: GoView, service: ServicePlan) -> bool:
+    """Whether only a second run can tell what the runtime chose: its choice is not seen, or is not the expected one."""
+    if view.info is None or view.chain.v1_cpu or not view.cpus:
+        return False
+    expected = predict(view.info, dict(service.smoke.env), view.chain, view.cpus).gomaxprocs
+    return view.procs is None or expected not in (None, view.procs)
+
+
 def proof_findings(
     seen: Iterable[ServiceEvidence], traces: Mapping[str, Trace], plan: Plan, target: GoTarget
 ) -> list[Finding]:
@@ -53,7 +61,8 @@ def proof_findings(
         if one.go is None:
             found += _unseen(one.service)
             continue
-        found += _choice(one.service, one.go, traces.get(one.service.unit, Trace(why="it was not traced")))
+        trace = traces.get(one.service.unit) or Trace(last=one.go.procs, why="it was not traced")
+        found += _choice(one.service, one.go, trace)
         if one.go.memory is not None:
             found.append(_memory(one.service, one.go.memory))
         found += _measured(one.service, one.go, plan, target)

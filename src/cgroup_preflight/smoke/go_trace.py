@@ -1,4 +1,7 @@
-"""What GOMAXPROCS a Go program really has: a second, short run of it with the scheduler's own trace on stderr.
+"""What GOMAXPROCS a Go program starts with, and has: a second, short run of it with the scheduler's own trace on stderr.
+
+It is needed where the number is not seen in the memory of the program itself (`smoke.go_view`), or is another one than
+expected: then it tells whether the runtime chose it, or the program changed it.
 
 `GODEBUG=schedtrace=N` makes any Go program, stripped or not, print `SCHED 0ms: gomaxprocs=4 ...` (runtime/extern.go).
 That does not belong in the run under test, whose log may decide about readiness. So the program runs once more, with
@@ -31,7 +34,10 @@ _SCHED = re.compile(rb"^SCHED \d+ms: gomaxprocs=(\d{1,9}) ", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trace:
-    """GOMAXPROCS at the first line and at the last one that was seen; None and a reason where there was no line."""
+    """GOMAXPROCS at the first line and at the last one that was seen; None and a reason where there was no line.
+
+    Without a second run, `last` is that of the program under test.
+    """
 
     first: int | None = None
     last: int | None = None

@@ -7,6 +7,7 @@ collection: only after one is it known how much of the heap is in use.
 import json
 import os
 import re
+import sys
 from collections.abc import Iterator, Mapping
 
 from cgroup_preflight.config.model import ReadyKind, ReadyTest
@@ -16,6 +17,7 @@ from cgroup_preflight.core.reading import Known, Reading, parsed, value_or
 from cgroup_preflight.core.records import TYPE_CHECKING, dataclass
 from cgroup_preflight.golang.binary_file import check_range
 from cgroup_preflight.golang.buildinfo import BinaryError, BuildInfo, read_image
+from cgroup_preflight.golang.symbols import address_of
 from cgroup_preflight.host.cgroup import Observer, levels
 from cgroup_preflight.host.cgroupfs import parse_cpu_max, parse_flat_keyed, parse_limit
 from cgroup_preflight.host.fs import MachineFs
@@ -26,6 +28,10 @@ if TYPE_CHECKING:
 #: Profiles and expvar pages can be long; the numbers are in their first or last lines.
 _PAGE_MAX = 16 << 20
 _HEAP_LINE = re.compile(rb"^# (\w+) = (\d+)$", re.MULTILINE)
+#: What the scheduler uses, a Go int32 (runtime/runtime2.go).
+_PROCS, _PROCS_SIZE = "runtime.gomaxprocs", 4
+#: Above this it is no count of CPUs (runtime/runtime2.go, _MaxGomaxprocs is less).
+_PROCS_MAX = 1 << 16
 _NEEDED = ("Sys", "HeapSys", "HeapAlloc", "HeapReleased")
 
 
@@ -59,7 +65,7 @@ class GoView:
     """One main process, while it ran. `info` is that of the program which really runs, None if it is not Go.
 
     `cpu_max_open` are the open cpu.max files; `chain` and `cpus` are what the kernel holds for it; `address_space`
-    in bytes, None for no limit.
+    in bytes, None for no limit. `procs` is the runtime's GOMAXPROCS in the memory of the process, None where it is not seen.
     """
 
     pid: int
@@ -71,6 +77,7 @@ class GoView:
     cpus: frozenset[int]
     address_space: int | None
     memory: GoMemory | None = None
+    procs: int | None = None
 
 
 class _Program:
@@ -97,7 +104,8 @@ def look(door: "Door", observer: Observer, pid: int, cgroup: str, ready: ReadyTe
     """The view of a process, None where it is no Go program that can be read."""
     fs = door.files
     try:
-        info = read_image(_Program(fs, pid))
+        program = _Program(fs, pid)
+        info = read_image(program)
     except BinaryError:
         return None
     return GoView(
@@ -110,7 +118,17 @@ def look(door: "Door", observer: Observer, pid: int, cgroup: str, ready: ReadyTe
         cpus=_cpus(observer.allowed_cpus(pid)),
         address_space=_address_space(fs, pid),
         memory=_memory(door.network, observer, cgroup, ready),
+        # Of another machine, to look the address up would cost more than a second run.
+        procs=None if door.host else _procs(door, pid, program),
     )
+
+
+def _procs(door: "Door", pid: int, program: _Program) -> int | None:
+    address = address_of(program, _PROCS, _PROCS_SIZE)
+    data = b"" if address is None else door.processes.memory(pid, address, _PROCS_SIZE)
+    # Go programs run in the byte order of their machine, as this tool does.
+    found = int.from_bytes(data, sys.byteorder, signed=True) if len(data) == _PROCS_SIZE else 0
+    return found if 0 < found <= _PROCS_MAX else None
 
 
 def _parse_environ(text: str) -> Mapping[str, str]:

@@ -306,13 +306,18 @@ def lanes(scope: str, units: Iterable[ProbeUnit], probes: Sequence[Probe]) -> tu
     """
     tops: dict[str, list[int]] = {}
     for unit in units:
-        top = unit.in_slice.removeprefix(scope).removesuffix(".slice").lstrip("-").split("-")[0]
-        tops.setdefault(top, []).extend(unit.probes)
+        tops.setdefault(top_slice(scope, unit.in_slice), []).extend(unit.probes)
     return tuple(tuple(sorted(numbers, key=lambda number: _turn(probes[number]))) for numbers in tops.values())
 
 
 def _turn(probe: Probe) -> tuple[bool, float]:
     return (False, -probe.limit) if probe.kind == "cpu" else (True, 0.0)
+
+
+def top_slice(scope: str, in_slice: str) -> str:
+    """The slice of a run right below that of the run, in which `in_slice` is, or which it is; else the run's own."""
+    name = in_slice.removeprefix(scope).removesuffix(".slice").lstrip("-").split("-")[0]
+    return f"{scope}-{name}.slice" if name else f"{scope}.slice"
 
 
 def has_room(probe: Probe, running: Sequence[Probe], capacity: Capacity) -> bool:

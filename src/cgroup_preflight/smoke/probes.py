@@ -21,7 +21,7 @@ from cgroup_preflight.smoke.neighbour import (
 )
 from cgroup_preflight.smoke.payloads import AT_ONCE, Payloads
 from cgroup_preflight.smoke.probe_plan import Capacity, Probe, ProbeUnit, lanes, probe_units
-from cgroup_preflight.smoke.pushes import LONGEST, UP_SECONDS, Pushes, deadline
+from cgroup_preflight.smoke.pushes import LONGEST, UP_SECONDS, Pushes, deadline, is_throttled
 from cgroup_preflight.smoke.turns import Turns
 
 if TYPE_CHECKING:
@@ -67,17 +67,17 @@ class Probes:
     def run_all(
         self, scope: str, probes: tuple[Probe, ...], say: Callable[[str], None], meanwhile: Iterator[None],
         capacity: Capacity, peaks: Mapping[str, int] = MappingProxyType({}),
+        may_begin: Callable[[Probe], bool] = lambda _: True,
     ) -> tuple[ProbeEvidence, ...]:  # fmt: skip
         """One evidence for each probe, in order. Raises HostError.
 
-        Until `meanwhile` ends, which has its turns among the probes, there are only those of CPU quotas: what it does must
-        not be refused memory or tasks. `peaks`: the most memory that services had, in bytes, by unit.
+        Until `meanwhile` ends, which has its turns among the probes, there are only those of CPU quotas, and of them those
+        that `may_begin`: what it does must not be refused memory or tasks. `peaks`: the most memory that services had, in
+        bytes, by unit; known when `meanwhile` has ended.
         """
         units = probe_units(scope, probes)
         by_number = {number: unit for unit in units for number in unit.probes}
-        roof = {
-            self._slices[item.target]: int(item.limit) for item in probes if item.is_slice and item.kind == "max"
-        }  # fmt: skip
+        roof = self._roof(probes)
         seen: dict[int, ProbeEvidence] = {}
         ended = False
 
@@ -86,9 +86,12 @@ class Probes:
             yield from meanwhile
             ended = True
 
+        def may(number: int) -> bool:
+            return ended or (probes[number].kind == "cpu" and may_begin(probes[number]))
+
         def lane(turns: Turns, mine: int) -> Iterator[None]:
             while turns.are_left(mine):
-                number = turns.begin(mine, only_quotas=not ended)
+                number = turns.begin(mine, may)
                 if number is None:
                     yield
                     continue
@@ -96,11 +99,18 @@ class Probes:
                 say(f"testing {probe.expectation.property.name} of {probe.label} ({len(seen) + 1}/{len(probes)})")
                 usable = [one for one in some if one.unit not in refused]
                 mate = neighbour_of(unit, probe, usable, probes, peaks)
+                after, early = turns.after(mine), not ended
                 # The next one needs some tasks more.
-                after = turns.after(mine)
                 stay = probe.kind == "tasks" and after in unit.probes and probes[after].kind == "tasks"
                 seen[number] = yield from self._push(unit, probe, refused.get(unit.unit, ""), mate, roof, stay=stay)
-                turns.end(mine, number, lacked_cpu=_lacked_cpu(seen[number]))
+                if early and seen[number].said and not is_throttled(seen[number].said[0]):
+                    # The services that were stopping may have had its CPU time: it gets another turn.
+                    del seen[number]
+                    turns.put_back(mine, number)
+                    while not ended:
+                        yield
+                else:
+                    turns.end(mine, number, lacked_cpu=_lacked_cpu(seen[number]))
 
         longest = _MEANWHILE_SECONDS + UP_SECONDS + sum(deadline(probe) + LONGEST + 1 for probe in probes)
         for first in range(0, len(units), AT_ONCE):
@@ -111,6 +121,10 @@ class Probes:
                 self._together([first_lane(), *(lane(turns, mine) for mine in range(len(ways)))])
         self._together([first_lane()])
         return tuple(seen[number] for number in range(len(probes)))
+
+    def _roof(self, probes: Sequence[Probe]) -> dict[str, int]:
+        """Memory limits of slices in bytes, by cgroup."""
+        return {self._slices[item.target]: int(item.limit) for item in probes if item.is_slice and item.kind == "max"}
 
     def _push(
         self, item: ProbeUnit, probe: Probe, refused: str, mate: Neighbour | None, roof: Mapping[str, int], *, stay: bool

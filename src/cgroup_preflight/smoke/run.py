@@ -2,8 +2,8 @@
 
 import os
 import resource
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 
 from cgroup_preflight.checks.numbers import host_numbers
@@ -19,6 +19,7 @@ from cgroup_preflight.engines.fair_time import SLOWEST
 from cgroup_preflight.engines.make import make_engine
 from cgroup_preflight.engines.service_run import ServiceRun
 from cgroup_preflight.engines.session import local_door
+from cgroup_preflight.engines.stopping import PAUSE
 from cgroup_preflight.engines.systemd import bus_environment
 from cgroup_preflight.host.cgroup import Observer
 from cgroup_preflight.host.door import Door
@@ -30,7 +31,7 @@ from cgroup_preflight.plan.unit_syntax import setting_pairs
 from cgroup_preflight.smoke.counters import counted_findings
 from cgroup_preflight.smoke.evidence import ServiceEvidence
 from cgroup_preflight.smoke.findings import service_findings, service_result
-from cgroup_preflight.smoke.go_findings import proof_findings, target_of
+from cgroup_preflight.smoke.go_findings import differs, proof_findings, target_of
 from cgroup_preflight.smoke.go_trace import Trace, started_traces
 from cgroup_preflight.smoke.load import plan_load
 from cgroup_preflight.smoke.load_measure import LoadPlace, weigh
@@ -40,7 +41,7 @@ from cgroup_preflight.smoke.own_units import create_files, create_users, own_uni
 from cgroup_preflight.smoke.payloads import MovedPayloads, ServicePayloads
 from cgroup_preflight.smoke.policy import OOMD, judge, policies, unheard
 from cgroup_preflight.smoke.probe_findings import probe_findings
-from cgroup_preflight.smoke.probe_plan import Capacity, plan_probes, probe_units
+from cgroup_preflight.smoke.probe_plan import Capacity, Probe, plan_probes, probe_units, top_slice
 from cgroup_preflight.smoke.probes import Probes
 from cgroup_preflight.smoke.recommended import excused
 from cgroup_preflight.smoke.required import required_findings
@@ -153,23 +154,28 @@ def _proved(run: _Run, say: Say, before_start: Callable[[], None], *, moves: boo
             load, no_load = plan_load(run.name, plan, door.processes.cpus(), value_or(facts.online_cpus, frozenset()))
             later = load.hogs if load else ()
             meanwhile = partial(moved.begin, probe_units(run.name, probes), later) if moved else None
-            seen = services.run_all(proofs, meanwhile)
-            traced = {one.service.unit: launches[one.service.unit] for one in seen if _can_be_traced(one)}
-            traces: dict[str, Trace] = {}
             payloads = moved or ServicePayloads(
                 engine, door.files, scope.cgroups, folder, run.user, keeps_input=bool(door.host)
             )
             runner = Probes(engine, observer, door, scope.cgroups, payloads)
-            policed = _policed(plan, engine, numbers)
-            # A trace waits most of its time: probes of quotas can run meanwhile.
-            with started_traces(engine, door, traced, run.name, folder) as finish:
-                pushed = runner.run_all(run.name, probes, say, _noted(finish, traces), capacity, _peaks(seen))
+            stopped = _Stopped(run, launches, numbers)
+            with closing(stopped.turns(services.run_all(proofs, meanwhile))) as turns:
+                for _ in turns:
+                    # Payloads that are units of the engine must not come while services stop.
+                    if moved or services.over(f"{run.name}.slice"):
+                        break
+                    door.clock.sleep(PAUSE)
+                # Services stop, and second runs wait, most of their time: probes of quotas can run meanwhile.
+                pushed = runner.run_all(
+                    run.name, probes, say, turns, capacity, stopped.peaks, partial(_may_begin, services, run.name)
+                )
+            seen = stopped.seen
             place = LoadPlace(payloads=payloads, engine=engine, observer=observer, door=door, slices=scope.cgroups)
             weighed = weigh(place, load, no_load, say, required="cpu" in config.require.controllers)
     findings = [*_of_services(config, plan, facts, door, seen, inside=inside)]
-    findings += [*counted_findings(seen), *proof_findings(seen, traces, plan, target_of(facts, numbers))]
+    findings += [*counted_findings(seen), *proof_findings(seen, stopped.traces, plan, target_of(facts, numbers))]
     findings += [*outside_findings(services.strangers, services.units), *probe_findings(pushed, untried)]
-    findings += [*weighed, *policed]
+    findings += [*weighed, *stopped.policed]
     return SmokeResult(
         findings=(*findings, *(() if inside else (run_scope.cleanup_finding(scope.rest),))),
         services=tuple(service_result(one) for one in seen),
@@ -177,8 +183,36 @@ def _proved(run: _Run, say: Say, before_start: Callable[[], None], *, moves: boo
     )
 
 
-def _noted(finish: Generator[None, None, dict[str, Trace]], traces: dict[str, Trace]) -> Iterator[None]:
-    traces |= yield from finish
+class _Stopped:
+    """What is known of the services when all have stopped: `peaks` is the most memory that each had, in bytes, by unit."""
+
+    def __init__(self, run: _Run, launches: Mapping[str, Launch], numbers: HostNumbers) -> None:
+        self._run, self._launches, self._numbers = run, launches, numbers
+        self.seen: tuple[ServiceEvidence, ...] = ()
+        self.policed: tuple[Finding, ...] = ()
+        self.peaks: dict[str, int] = {}
+        self.traces: dict[str, Trace] = {}
+
+    def turns(self, running: Generator[None, None, tuple[ServiceEvidence, ...]]) -> Generator[None, None, None]:
+        """Runs the services, and Go programs a second time where that is needed; see `Services.run_all`. Raises HostError."""
+        with closing(running):
+            self.seen = yield from running
+        self.policed = _policed(self._run.plan, self._run.engine, self._numbers)
+        peaks = ((one.service.unit, value_or(one.counters.memory_peak, None)) for one in self.seen if one.counters)
+        self.peaks |= {unit: peak for unit, peak in peaks if peak}
+        again = {one.service.unit: self._launches[one.service.unit] for one in self.seen if _must_be_traced(one)}
+        with started_traces(self._run.engine, self._run.door, again, self._run.name, self._run.folder) as finish:
+            self.traces |= yield from finish
+
+
+def _may_begin(services: Services, scope: str, probe: Probe) -> bool:
+    """Whether the probe of a quota can run while services stop: those that share a slice with it have ended.
+
+    A quota of a slice is for all of them, and its counts are theirs until then.
+    """
+    if probe.is_slice:
+        return services.over(f"{scope}.slice")
+    return services.over(top_slice(scope, probe.in_slice))
 
 
 def _elsewhere(choice: EngineChoice, facts: Facts, carried: "Carried | None") -> "Elsewhere | None":
@@ -187,12 +221,6 @@ def _elsewhere(choice: EngineChoice, facts: Facts, carried: "Carried | None") ->
     from cgroup_preflight.smoke.elsewhere import Elsewhere  # a run on this machine needs none of it
 
     return Elsewhere(choice, value_or(facts.systemd_version, 0), carried)
-
-
-def _peaks(seen: Sequence[ServiceEvidence]) -> dict[str, int]:
-    """The most memory that services had, in bytes, by unit."""
-    known = ((one.service.unit, value_or(one.counters.memory_peak, None)) for one in seen if one.counters)
-    return {unit: peak for unit, peak in known if peak}
 
 
 def _of_services(
@@ -305,14 +333,18 @@ def _type(service: ServicePlan) -> str:
     return own or ("notify" if service.smoke.ready.kind is ReadyKind.NOTIFY else "exec")
 
 
-def _can_be_traced(seen: ServiceEvidence) -> bool:
-    """A Go program that became ready and stays: a job that ends by itself must not do its work twice."""
+def _must_be_traced(seen: ServiceEvidence) -> bool:
+    """A Go program that became ready and stays, and whose choice of GOMAXPROCS is not seen or is not the expected one.
+
+    A job that ends by itself must not do its work twice.
+    """
     return (
         seen.go is not None
         and seen.service.run_unit is None
         and seen.ready is not None
         and seen.ready.ok
         and seen.service.smoke.ready.kind is not ReadyKind.EXIT
+        and differs(seen.go, seen.service)
     )
 
 

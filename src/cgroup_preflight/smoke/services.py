@@ -2,7 +2,7 @@
 
 import signal
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 
 from cgroup_preflight.core.reading import Known, Missing, value_or
 from cgroup_preflight.core.records import TYPE_CHECKING, replace
@@ -69,13 +69,20 @@ class Services:
         self._outside = Outside(engine, observer, door, inside=inside)
         self._watch = Watch(observer, door, self._outside.look)
         self._session = Session(engine, observer, self._watch.door)
+        #: What each slice counted when the last service in it had ended, by unit.
+        self._counted: dict[str, Counters] = {}
+
+    def over(self, unit: str) -> bool:
+        """Whether all services in a slice have ended: what happens there from now on is none of theirs."""
+        return unit in self._counted
 
     def run_all(
         self, proofs: Sequence[Proof], meanwhile: Callable[[Callable[[], None]], None] | None = None
-    ) -> tuple[ServiceEvidence, ...]:
+    ) -> Generator[None, None, tuple[ServiceEvidence, ...]]:
         """Runs all services and reads the kernel's files before, while and after. Raises HostError.
 
-        `meanwhile` is called once all are ready, with a function to call often: it takes a sample when one is due.
+        `meanwhile` is called once all are ready, with a function to call often: it takes a sample when one is due. Each
+        `yield`, while the services stop, gives others their turn, who wait meanwhile.
         """
         session = self._session
         self._outside.begin({proof.run.service.unit: proof.run.service.binary for proof in proofs})
@@ -107,19 +114,33 @@ class Services:
                 if session.still_runs(proof.run):
                     self._read_alive(proof, children)
             self._say("stopping the services")
-            session.stop(runs)
+            yield from self._stopping(runs)
             self._watch.sample()
             self._outside.finish()
             self._find_left(started)
             self._note_strays(started)
             sharing = Counter(unit for proof in started for unit in proof.run.service.slices)
-            counted = {unit: self._observer.counters(cgroup) for unit, cgroup in self._slices.items()}
-            return tuple(self._evidence(proof, sharing, counted) for proof in proofs)
+            return tuple(self._evidence(proof, sharing) for proof in proofs)
         finally:
             self._watch.end()
             for proof in proofs:
                 self._close(proof)
             self._kill(self._outside.handles)
+
+    def _stopping(self, runs: Sequence[ServiceRun]) -> Iterator[None]:
+        clock = self._watch.door.clock
+        for _ in self._session.stopping(runs):
+            # This clock samples, whoever waits.
+            clock.sleep(0)
+            running = {unit for run in runs if not run.stopped for unit in run.service.slices}
+            self._count_slices(self._slices.keys() - running)
+            yield
+        self._count_slices(self._slices)
+
+    def _count_slices(self, units: Iterable[str]) -> None:
+        for unit in units:
+            if unit not in self._counted:
+                self._counted[unit] = self._observer.counters(self._slices[unit])
 
     def _limited(self, proofs: Iterable[Proof]) -> dict[str, tuple[str, ...]]:
         """By cgroup, the files that have a limit of the plan."""
@@ -230,10 +251,8 @@ class Services:
                 self.strangers.append(stray)
         self.units = tuple(sorted(self._outside.units))
 
-    def _evidence(
-        self, proof: Proof, sharing: Mapping[str, int], counted: Mapping[str, Counters]
-    ) -> ServiceEvidence:  # fmt: skip
-        """All of one service; `sharing` is how many services of the run each slice has, `counted` what it counted."""
+    def _evidence(self, proof: Proof, sharing: Mapping[str, int]) -> ServiceEvidence:
+        """All of one service; `sharing` is how many services of the run each slice has."""
         run, now = proof.run, self._door.clock.monotonic()
         counters = self._observer.counters(run.cgroup) if run.cgroup else None
         effective = self._observer.effective(run.cgroup) if run.cgroup else None
@@ -246,7 +265,7 @@ class Services:
             covered=proof.covered, silent=run.silent, killed=run.killed, outlasting=run.outlasting,
             stopping=run.stopping, left=run.left,
             counters=counters,
-            slices=tuple(counted[unit] for unit in run.service.slices),
+            slices=tuple(self._counted[unit] for unit in run.service.slices),
             sharing={self._slices[unit]: count for unit, count in sharing.items() if unit in self._slices},
             hold=proof.hold, state=run.state,
             watched=tuple(self._watch.seen(self._cgroup(proof, unit)) for unit, _ in proof.expected if run.cgroup),

@@ -1,6 +1,6 @@
 """Which probe begins next: those below one top slice take turns, and CPUs and memory have room for all that run. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from cgroup_preflight.smoke.probe_plan import Capacity, Probe, has_room
 
@@ -24,11 +24,11 @@ class Turns:
         """The probe of a lane that is the next one unless there is no room for it."""
         return next(iter(self._todo[lane]), None)
 
-    def begin(self, lane: int, *, only_quotas: bool) -> int | None:
-        """A probe that begins now, after those before it in its lane; None where there is no room, or it is no quota."""
+    def begin(self, lane: int, may: Callable[[int], bool] = lambda _: True) -> int | None:
+        """A probe that `may` begin now, after those before it in its lane; None where there is no room for one."""
         todo = self._todo[lane]
         quotas = [number for number in todo if self._is_quota(number)]
-        number = next(filter(self._fits, quotas or ([] if only_quotas else todo)), None)
+        number = next((number for number in quotas or todo if may(number) and self._fits(number)), None)
         if number is not None:
             todo.remove(number)
             self._running.add(number)
@@ -38,10 +38,15 @@ class Turns:
 
     def end(self, lane: int, number: int, *, lacked_cpu: bool) -> None:
         """A probe is over; one that received too little CPU time next to others has a turn alone."""
-        self._running.remove(number)
         if lacked_cpu and number in self._shared and number not in self._alone:
             self._alone.add(number)
-            self._todo[lane].insert(0, number)
+            self.put_back(lane, number)
+        self._running.discard(number)
+
+    def put_back(self, lane: int, number: int) -> None:
+        """A probe has another turn."""
+        self._running.discard(number)
+        self._todo[lane].insert(0, number)
 
     def _is_quota(self, number: int) -> bool:
         return self._probes[number].kind == "cpu"

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from cgroup_preflight.artifacts.request import program_hashes
 from cgroup_preflight.artifacts.run import inject_after_run
 from cgroup_preflight.cli import main
 from cgroup_preflight.cli.common import plan_of
+from cgroup_preflight.config.binaries import program_hashes
 from cgroup_preflight.config.load import load
 from cgroup_preflight.core.report import Finding, Report, Status, Verdict
 from cgroup_preflight.report import codec, text

@@ -9,12 +9,12 @@ import pytest
 from cgroup_preflight.artifacts.request import (
     artifact_paths,
     config_hash,
-    program_hashes,
     request_of,
     source_date,
     with_report,
 )
 from cgroup_preflight.cli.common import plan_of
+from cgroup_preflight.config.binaries import program_hashes
 from cgroup_preflight.config.load import load
 from cgroup_preflight.config.model import Config
 from cgroup_preflight.core.errors import UsageError

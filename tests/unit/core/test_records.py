@@ -100,6 +100,32 @@ def test_positional_and_hashable(dataclass):
         Pair(1, 2, 3)
 
 
+@pytest.mark.parametrize("dataclass", [records.dataclass, dataclasses.dataclass])
+def test_values_are_checked_when_it_is_made(dataclass):
+    @dataclass(frozen=True, slots=True, kw_only=True)
+    class Share:
+        size: int = 1
+        of: int = 2
+
+        def __post_init__(self):
+            if self.size > self.of:
+                raise ValueError(self.size)
+
+    assert (Share().size, Share(size=2).size, Share(size=3, of=4).size) == (1, 2, 3)
+    for values in ({"size": 3}, {"size": 3, "of": 2}):
+        with pytest.raises(ValueError, match="3"):
+            Share(**values)
+    for replace in (records.replace, dataclasses.replace):
+        with pytest.raises(ValueError, match="9"):
+            replace(Share(), size=9)
+
+
+@BOTH
+def test_the_values_by_name(cls):
+    if hasattr(cls, "__slots__"):
+        assert records.asdict(cls(name="a", size=1)) == dataclasses.asdict(cls(name="a", size=1))
+
+
 @pytest.mark.starts_processes
 @pytest.mark.parametrize("module", ["dataclasses", "inspect", "typing", "pathlib", "shutil", "unicodedata"])
 def test_a_check_of_this_host_starts_without(module, tmp_path):

@@ -117,6 +117,9 @@ class Machine(LocalFiles):
     def count_cpus(self) -> int:
         return os.cpu_count() or 1
 
+    def memory(self, pid: int, address: int, size: int) -> bytes:
+        return b""
+
     def spawn(self, comm: str, cgroup: str, *, parent: int = 1, environ: str = "") -> Process:
         pid = _FIRST_PID + next(self._numbers)
         made = Process(pid, comm, cgroup, parent, environ)

@@ -7,13 +7,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """A piece of a file: an ELF segment (`kind` PT_*) or section (`kind` SHT_*), with its bytes."""
+    """A piece of a file: an ELF segment (`kind` PT_*) or section (`kind` SHT_*), with its bytes.
+
+    `link` is the number of another section; the first of a file has the number 1.
+    """
 
     data: bytes
     name: str = ""
     kind: int = 1
     flags: int = 6
     addr: int = 0x40000
+    link: int = 0
 
 
 def elf(
@@ -61,15 +65,15 @@ def _program_header(bits: int, order: str, part: Part, offset: int) -> bytes:
 
 def _sections(body: bytearray, bits: int, order: str, sections: Sequence[Part]) -> tuple[bytes, int]:
     names = b"\0" + b"".join(part.name.encode() + b"\0" for part in sections) + b".shstrtab\0"
-    rows = [(0, 0, 0, 0, 0, 0)]
+    rows = [(0, 0, 0, 0, 0, 0, 0)]
     for part in sections:
         offset = _append(body, part.data)
         index = names.index(b"\0" + part.name.encode() + b"\0") + 1
-        rows.append((index, part.kind, part.flags, part.addr, offset, len(part.data)))
-    rows.append((names.index(b".shstrtab"), 3, 0, 0, _append(body, names), len(names)))
+        rows.append((index, part.kind, part.flags, part.addr, offset, len(part.data), part.link))
+    rows.append((names.index(b".shstrtab"), 3, 0, 0, _append(body, names), len(names), 0))
     layout = order + ("10I" if bits == 32 else "IIQQQQIIQQ")
     body += bytes(-len(body) % 16)
-    return b"".join(struct.pack(layout, *row, 0, 0, 16, 0) for row in rows), len(body)
+    return b"".join(struct.pack(layout, *row, 0, 16, 0) for row in rows), len(body)
 
 
 def pe(data: bytes = b"", *, bits: int = 64, base: int = 0x140000000, rva: int = 0x1000) -> bytes:

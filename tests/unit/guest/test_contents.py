@@ -1,6 +1,7 @@
 """What an image says of itself: days, versions, and the name that follows from them."""
 
 from datetime import date
+from email.utils import parsedate_to_datetime
 
 import pytest
 from hypothesis import given
@@ -53,6 +54,12 @@ def test_without_a_day_there_is_no_age(text):
 def test_any_text_is_read(text):
     found = parse(text)
     assert len(found.stamp) == 17
+
+
+@given(st.dates(date(1970, 1, 1)), st.sampled_from(["UTC", "+0000"]), st.sampled_from(["%a, %d", "%a, %e", "%d"]))
+def test_a_day_is_read_as_the_library_for_mail_reads_it(day, zone, beginning):
+    text = f"{day.strftime(f'{beginning} %b %Y')} 08:09:10 {zone}"
+    assert parse(f"archive x_InRelease {text}\n").day == parsedate_to_datetime(text).date().isoformat()
 
 
 def test_an_image_of_before_has_no_contents(tmp_path):

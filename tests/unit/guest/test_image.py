@@ -2,6 +2,7 @@
 
 import json
 import os
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -275,3 +276,14 @@ def test_a_name_that_is_no_package_is_told_by_the_build(tmp_path, builder):
         image.ensure(recipe_for("debian-12", packages=("nginks",)), tmp_path / "cache")
     assert caught.value.names == ("nginks",)
     assert not list((tmp_path / "cache").glob("[!.]*"))
+
+
+def test_only_an_image_with_a_kernel_leaves_out_modules_and_none_that_a_guest_needs():
+    modules = set(recipe_for("debian-12", with_kernel=True).excluded_paths) - set(
+        recipe_for("debian-12").excluded_paths
+    )
+    where = "/usr/lib/modules/6.12/kernel"
+    left_out = ("drivers/net/ethernet/intel/e1000/e1000.ko", "drivers/infiniband/core/ib_core.ko.xz")
+    kept = ("drivers/net/virtio_net.ko", "drivers/block/virtio_blk.ko", "fs/xfs/xfs.ko", "net/sctp/sctp.ko")
+    assert all(any(fnmatch(f"{where}/{name}", pattern) for pattern in modules) for name in left_out)
+    assert not any(fnmatch(f"{where}/{name}", pattern) for pattern in modules for name in kept)

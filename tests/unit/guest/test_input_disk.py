@@ -1,6 +1,7 @@
 """The disk with a guest's input: what is on it, and whose it is. Needs mke2fs, as a guest does."""
 
 import os
+import shutil
 import subprocess
 
 import pytest
@@ -14,8 +15,8 @@ pytestmark = [
 
 
 def made(tmp_path, inputs):
-    input_disk.write_disk(inputs, tmp_path / "disk", tmp_path / "staging")
-    assert not (tmp_path / "staging").exists()
+    input_disk.write_disk(input_disk.stage(inputs, tmp_path / "staging"), tmp_path / "disk")
+    shutil.rmtree(tmp_path / "staging")
     return tmp_path / "disk"
 
 
@@ -79,10 +80,9 @@ def test_it_has_room_for_what_services_write(tmp_path, count):
     assert (tmp_path / "disk").stat().st_blocks * 512 < (8 << 20) + count * 8192
 
 
-def test_a_file_that_is_gone_is_told_and_nothing_is_left(tmp_path):
+def test_a_file_that_is_gone_is_told(tmp_path):
     with pytest.raises(FileNotFoundError):
-        input_disk.write_disk({"x": tmp_path / "gone"}, tmp_path / "disk", tmp_path / "staging")
-    assert os.listdir(tmp_path) == []
+        input_disk.stage({"x": tmp_path / "gone"}, tmp_path / "staging")
 
 
 def test_where_no_link_can_be_made_the_file_is_copied(tmp_path):
@@ -90,13 +90,27 @@ def test_where_no_link_can_be_made_the_file_is_copied(tmp_path):
     source.write_text("x")
     source.chmod(0o751)
 
-    def refused(_source, _place):
+    def refused(*_, **__):
         raise PermissionError
 
-    input_disk._link(source, place, refused)
-    assert (place.read_text(), place.stat().st_mode & 0o777, source.stat().st_nlink) == ("x", 0o751, 1)
-    input_disk._link(source, tmp_path / "second")
+    handle = os.open(tmp_path, os.O_PATH)
+    try:
+        input_disk._link("source", handle, place, refused)
+        assert (place.read_text(), place.stat().st_mode & 0o777, source.stat().st_nlink) == ("x", 0o751, 1)
+        input_disk._link("source", handle, tmp_path / "second")
+    finally:
+        os.close(handle)
     assert source.stat().st_nlink == 2
+
+
+def test_the_sizes_of_the_files_are_known(tmp_path):
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "one").write_bytes(b"x" * 1000)
+    (tmp_path / "source" / "two").symlink_to("one")
+    (tmp_path / "three").write_bytes(b"x" * 24)
+    staged = input_disk.stage({"a": tmp_path / "source", "b/c": tmp_path / "three"}, tmp_path / "staging")
+    assert (staged.size, staged.count) == (1000 + len("one") + 24, 3)
+    assert sorted(os.listdir(staged.place)) == ["a", "b"]
 
 
 def test_the_umask_of_the_job_does_not_matter(tmp_path):

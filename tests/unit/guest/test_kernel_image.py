@@ -56,6 +56,8 @@ def test_the_elf_image_is_taken_out(tmp_path, pack):
     kernel_image.unpack(tmp_path)
     assert (tmp_path / "vmlinux").read_bytes() == ELF
     assert kernel_image.found_in(tmp_path) == tmp_path / "vmlinux"
+    # Nobody needs it any more.
+    assert not (tmp_path / "vmlinuz").exists()
 
 
 @pytest.mark.parametrize(

@@ -228,8 +228,9 @@ def test_whether_one_could_run_here(place, monkeypatch):
 def test_the_end_of_a_guest_is_the_end_of_its_lines():
     from cgroup_preflight.guest.process import GuestProcess, make_folder
 
-    process = GuestProcess(make_folder(), lambda ends: ("/bin/sleep", "60", *map(str, ends[:0])), environment={})
+    process = GuestProcess([make_folder()], lambda ends: ("/bin/sleep", "60", *map(str, ends[:0])), environment={})
     try:
+        process.begin()
         process.end()
         process.line.settimeout(30)
         assert process.line.recv(1) == b""

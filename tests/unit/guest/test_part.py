@@ -28,6 +28,13 @@ from tests.unit.host.fabricate import facts
 ABLE = context(facts())
 #: Nobody can start units here.
 UNABLE = context(facts(systemd_running=False, pid1="tini"))
+
+
+def work_of(*findings):
+    """The work of this host, which finds these."""
+    return guest_run.HostWork(lambda: list(findings))
+
+
 REMEDY = Remedy(title="do this")
 HOST_FINDINGS = (finding("CGP101", Status.FAIL, "hierarchy"), finding("CGP102", Status.PASS, "mount"))
 
@@ -64,7 +71,7 @@ def test_the_guests_that_are_taken(targets, engine, distro, where, distros, name
 )  # fmt: skip
 def test_an_engine_of_this_host_takes_no_guest(engine, distro, where):
     assert chosen((), engine, distro, where) is None
-    assert guest_run.run_in_guests(None, config(), ("run",), (), (), Progress(quiet=True)) is None
+    assert guest_run.run_in_guests(None, config(), ("run",), (), work_of(), Progress(quiet=True)) is None
 
 
 def test_a_name_that_is_no_distribution_is_an_imported_root(tmp_path, monkeypatch):
@@ -100,8 +107,10 @@ def test_an_imported_root_is_run_from_outside(distro, agent, monkeypatch):
         guest_outside, "run_imported", lambda task, *_: called.append((task.distro, False)) or ran(distro)
     )
     choice = guest_run.GuestChoice(distros=(distro,), chosen=True, fallback=False)
-    found = guest_run.run_in_guests(choice, config(), ("run",), (), (), Progress(quiet=True))
-    assert called == [(distro, agent)]
+    work = guest_run.HostWork(lambda: called.append("host") or [])
+    found = guest_run.run_in_guests(choice, config(), ("run",), (), work, Progress(quiet=True))
+    # This host runs the services in an imported root itself, and has no time for other work then.
+    assert called == ([(distro, True), "host"] if agent else ["host", (distro, False)])
     assert found.decides
 
 
@@ -163,7 +172,7 @@ def part(outcomes, *, distros=("debian-12",), named=False, fallback=False, host=
     choice = guest_run.GuestChoice(distros=distros, chosen=named, fallback=fallback)
     made = config(path="deploy/shop.toml")
     todo = [GuestTask(config=made, words=("run",), names=(), distro=distro) for distro in distros]
-    found = guest_run.try_guests(todo, choice, host, run)
+    found = guest_run.try_guests(todo, choice, work_of(*host), run)
     assert tasks == todo
     return found
 
@@ -265,10 +274,12 @@ def test_the_versions_of_a_chosen_distribution_count(monkeypatch):
 def test_run_in_guests_runs_the_command_in_each(monkeypatch):
     """The one patched function: `run_task` boots; what it is called with is what this is about."""
     tasks = []
-    monkeypatch.setattr(guest_engine, "run_task", lambda task, environment, say: tasks.append(task) or ran(task.distro))
+    monkeypatch.setattr(
+        guest_engine, "run_task", lambda task, environment, say, meanwhile: tasks.append(task) or ran(task.distro)
+    )
     made = config()
     choice = guest_run.choose_guests(["debian-13", "debian-12"], "auto", made, ABLE)
-    found = guest_run.run_in_guests(choice, made, ("smoke",), ("web",), HOST_FINDINGS, Progress(quiet=True))
+    found = guest_run.run_in_guests(choice, made, ("smoke",), ("web",), work_of(*HOST_FINDINGS), Progress(quiet=True))
     assert [(task.distro, task.words, task.names, task.config) for task in tasks] == [
         ("debian-13", ("smoke",), ("web",), made), ("debian-12", ("smoke",), ("web",), made),
     ]  # fmt: skip

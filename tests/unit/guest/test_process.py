@@ -22,9 +22,12 @@ def played(tmp_path, monkeypatch):
     def start(script):
         folder = make_folder()
         made = GuestProcess(
-            folder, lambda fds: ("sh", "-c", script, "guest", *map(str, fds)), environment={"PATH": os.environ["PATH"]}
+            [folder],
+            lambda fds: ("sh", "-c", script, "guest", *map(str, fds)),
+            environment={"PATH": os.environ["PATH"]},
         )
         started.append(made)
+        made.begin()
         return made
 
     yield start
@@ -66,18 +69,50 @@ def test_daemons_of_the_guest_are_ended_too(played):
 
 def test_program_that_cannot_start_is_told_on_the_console(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    guest = GuestProcess(make_folder(), lambda _: ("/no/engine",), environment={})
+    guest = GuestProcess([make_folder()], lambda _: ("/no/engine",), environment={})
+    guest.begin()
     assert guest.line.recv(1) == b""
     assert "/no/engine" in guest.console_tail(1)[0]
     guest.close()
+
+
+def test_the_engine_waits_for_the_word(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    folder = make_folder()
+    guest = GuestProcess(
+        [folder], lambda _: ("touch", str(folder / "started")), environment={"PATH": os.environ["PATH"]}
+    )
+    try:
+        # The keeper has the guest's end of the line until the engine has it: it neither ends nor says anything.
+        guest.line.settimeout(0.3)
+        with pytest.raises(TimeoutError):
+            guest.line.recv(1)
+        assert not (folder / "started").exists()
+        guest.begin()
+        guest.line.settimeout(60)
+        assert guest.line.recv(1) == b""
+        assert (folder / "started").exists()
+    finally:
+        guest.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_that_is_closed_before_it_began_never_starts(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    folder, proof = make_folder(), tmp_path / "started"
+    guest = GuestProcess([folder], lambda _: ("touch", str(proof)), environment={"PATH": os.environ["PATH"]})
+    guest.close()
+    assert guest._keeper.returncode == 0
+    assert list(tmp_path.iterdir()) == []
 
 
 _PARENT = """
 import os, sys, time
 from cgroup_preflight.guest import process
 from cgroup_preflight.guest.process import GuestProcess, make_folder
-guest = GuestProcess(make_folder(), lambda _: ("sh", "-c", "sleep 100 & echo $$; sleep 100"),
+guest = GuestProcess([make_folder()], lambda _: ("sh", "-c", "sleep 100 & echo $$; sleep 100"),
                      environment={"PATH": os.environ["PATH"]})
+guest.begin()
 while not guest.console_tail(1):
     time.sleep(0.02)
 print(guest.console_tail(1)[0], flush=True)

@@ -2,6 +2,8 @@
 
 import itertools
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from cgroup_preflight import __version__
 from cgroup_preflight.config.model import Target
 from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.core.report import By, LimitResult, Remedy, Ruling, Status, Verdict
-from cgroup_preflight.guest import bytecode, capacity, qemu, tools
+from cgroup_preflight.guest import answer, bytecode, capacity, qemu, tools
 from cgroup_preflight.guest import run as guest_engine
 from cgroup_preflight.guest.image import RootImage, cache_folder
 from cgroup_preflight.guest.project import Project, project_of
@@ -39,7 +41,7 @@ def task(*names: str, **changes: object) -> GuestTask:
 
 def read(data, returncode: int = 0, stderr: bytes = b"", made: GuestTask | None = None):
     data = data if isinstance(data, bytes) else codec.render(data).encode()
-    return guest_engine._read(PlayedGuest(), made or task(), ended(data, returncode, stderr))
+    return answer.read_report(PlayedGuest(), made or task(), ended(data, returncode, stderr))
 
 
 def refused(data, returncode: int = 0, **how: object) -> str:
@@ -105,9 +107,9 @@ def test_a_report_that_is_cut_is_refused_wherever(end):
 
 def test_the_largest_report_is_read_and_the_next_larger_one_is_not():
     text = codec.render(report()).encode()
-    assert guest_engine._REPORT_MAX == 8 * 1024 * 1024
-    assert read(text + b" " * (guest_engine._REPORT_MAX - len(text))) == report()
-    larger = text + b" " * (guest_engine._REPORT_MAX - len(text) + 1)
+    assert answer._REPORT_MAX == 8 * 1024 * 1024
+    assert read(text + b" " * (answer._REPORT_MAX - len(text))) == report()
+    larger = text + b" " * (answer._REPORT_MAX - len(text) + 1)
     assert "returned 8388609 bytes; a report has at most 8388608" in refused(larger)
 
 
@@ -196,7 +198,7 @@ def _ready(guest: PlayedGuest, made: GuestTask) -> Ready:
 
 def finished(guest: PlayedGuest, made: GuestTask, now=lambda: 0.0):
     with guest:
-        return guest_engine._finished(_ready(guest, made), now)
+        return guest_engine._finished(_ready(guest, made), lambda: None, now)
 
 
 def test_the_command_in_the_guest():
@@ -211,6 +213,17 @@ def test_the_command_in_the_guest():
     }  # fmt: skip
     assert guest.polled == [5.0] * 3
     assert guest.asked == []  # after a pass, nobody looks for what ran out
+
+
+def test_other_work_is_done_while_the_command_runs():
+    guest, seen = PlayedGuest(ended(b"out"), turns=2), []
+
+    def meanwhile():
+        seen.append((guest.open, bool(guest.spawned), list(guest.polled)))
+
+    with guest:
+        assert guest_engine._finished(_ready(guest, task()), meanwhile, lambda: 0.0).stdout == b"out"
+    assert seen == [(True, True, [])]
 
 
 def test_it_is_given_up_after_its_time_and_not_before():
@@ -319,7 +332,7 @@ def place(tmp_path, monkeypatch):
     return tmp_path
 
 
-def run_played(place, guest, said, *, distro="debian-12", kernel=False, **changes):
+def run_played(place, guest, said, *, distro="debian-12", kernel=False, meanwhile=lambda: None, **changes):
     environment = {"XDG_CACHE_HOME": str(place)}
     put_image(cache_folder(environment), recipe_for(distro, with_kernel=kernel))
     booted = []
@@ -330,7 +343,7 @@ def run_played(place, guest, said, *, distro="debian-12", kernel=False, **change
 
     made = task(distro=distro, config=config(path="shop.toml", folder=str(place), **changes))
     times = itertools.count(0.0, 0.25)
-    done = guest_engine.run_task(made, environment, said.append, boot=boot, now=lambda: next(times))
+    done = guest_engine.run_task(made, environment, said.append, meanwhile, boot=boot, now=lambda: next(times))
     return done, *booted
 
 
@@ -357,6 +370,19 @@ def test_a_run_from_image_to_report(place):
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("error", [ZeroDivisionError, OSError, KeyboardInterrupt])
+def test_the_guest_ends_when_other_work_fails(place, error):
+    def broken():
+        assert guest.open
+        raise error
+
+    guest = PlayedGuest(ended(codec.render(report()).encode()), copytree=ended(returncode=1))
+    with pytest.raises(error):
+        run_played(place, guest, [], meanwhile=broken)
+    assert guest.spawned
+    assert not guest.open
+
+
 def test_what_was_compiled_before_goes_in_and_nothing_is_compiled(place):
     compiled = bytecode._home(place / "cgroup-preflight" / "images", recipe_for("debian-13").name)
     compiled.mkdir(parents=True)
@@ -374,6 +400,18 @@ def test_the_machine_and_the_network_that_the_config_asks_for(place):
     done, (spec, _) = run_played(place, guest, [], kernel=True, target=target)
     assert (spec.engine, spec.cpus, spec.network, spec.boot_timeout) == (GuestEngine.QEMU, 2, True, 300)
     assert (done.machine.engine, guest.network) == (GuestEngine.QEMU, 1)
+
+
+@pytest.mark.starts_processes
+def test_a_guest_starts_without_what_builds_images_and_reads_reports():
+    """Each takes some milliseconds, before which no guest starts."""
+    late = ["email.utils", "concurrent.futures", "uuid", *(f"cgroup_preflight.{name}" for name in (
+        "guest.answer", "guest.bare", "guest.findings", "guest.foreign", "guest.unpack", "report.read", "artifacts",
+        "config.installed_units",
+    ))]  # fmt: skip
+    script = f"import sys, cgroup_preflight.guest.run; print([name for name in {late} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == "[]\n", done.stderr
 
 
 def test_a_distribution_that_there_is_not(place):

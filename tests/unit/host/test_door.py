@@ -1,5 +1,6 @@
 """The door to this machine: processes by handle, and a clock that goes forward."""
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -40,6 +41,13 @@ def test_a_process_is_signalled_and_waited_for_by_its_handle():
 
 def test_a_process_that_does_not_exist_has_no_handle():
     assert LocalProcesses().open((1 << 22) + 1) is None
+
+
+def test_memory_of_a_process_is_read_and_nothing_is_made_up() -> None:
+    content, processes = ctypes.create_string_buffer(b"gomaxprocs"), LocalProcesses()
+    assert processes.memory(os.getpid(), ctypes.addressof(content), 4) == b"goma"
+    for pid, address in ((os.getpid(), 0), (os.getpid(), 1 << 70), ((1 << 22) + 1, ctypes.addressof(content))):
+        assert processes.memory(pid, address, 4) == b""
 
 
 def test_a_pipe_is_waited_for_as_well():

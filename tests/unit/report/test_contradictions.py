@@ -19,7 +19,8 @@ from cgroup_preflight.config.properties import PROPERTIES, Role
 from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.core.report import CpuUsage, LimitResult, Origin, Report, Status
 from cgroup_preflight.engines.ready import Readiness
-from cgroup_preflight.guest.run import GuestTask, _read
+from cgroup_preflight.guest.answer import read_report
+from cgroup_preflight.guest.run import GuestTask
 from cgroup_preflight.guest.spec import CommandResult, GuestError
 from cgroup_preflight.publish.comment_state import RunId, State, decode, encode, fitted
 from cgroup_preflight.publish.options import view
@@ -115,7 +116,7 @@ class _Guest:
 def _from_guest(data: bytes) -> Report:
     config = config_of(ONE_SERVICE.replace("{limit}", "64M"))
     task = GuestTask(config=config, words=("run",), names=(), distro="debian-12")
-    return _read(_Guest(), task, CommandResult(argv=(), returncode=0, stdout=data, stderr=b""))  # type: ignore[arg-type]
+    return read_report(_Guest(), task, CommandResult(argv=(), returncode=0, stdout=data, stderr=b""))  # type: ignore[arg-type]
 
 
 def _put(folder: Path, document: object) -> tuple[str, bytes]:

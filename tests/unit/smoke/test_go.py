@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -28,7 +29,7 @@ from cgroup_preflight.plan.build import build_plan
 from cgroup_preflight.plan.model import Plan
 from cgroup_preflight.smoke import go_view
 from cgroup_preflight.smoke.evidence import ServiceEvidence
-from cgroup_preflight.smoke.go_findings import plan_findings, proof_findings
+from cgroup_preflight.smoke.go_findings import differs, plan_findings, proof_findings
 from cgroup_preflight.smoke.go_trace import Trace, parse_trace, started_traces
 from cgroup_preflight.smoke.go_view import GoMemory, GoView
 from tests.unit.core.making import config_of
@@ -61,6 +62,9 @@ class Files:
 
     quick = data
 
+    def tail(self, path: str, _offset: int, _most: int) -> Reading[bytes]:
+        return Missing(source=path, why=Why.ABSENT)
+
     def link(self, path: str) -> Reading[str]:
         return (
             Known(value=self.links[path], source=path) if path in self.links else Missing(source=path, why=Why.DENIED)
@@ -82,9 +86,13 @@ class Files:
         return Known(value="x86_64", source="uname")
 
 
-def door_of(files: Files, fetch: Callable[[str, int], bytes] | None = None) -> Door:
-    """A machine with these files, whose pages `fetch` gives."""
-    return cast("Door", SimpleNamespace(files=files, network=SimpleNamespace(fetch=fetch)))
+def door_of(
+    files: Files, fetch: Callable[[str, int], bytes] | None = None, *, memory: bytes = b"", host: str = ""
+) -> Door:
+    """A machine with these files, whose pages `fetch` gives; its processes have this `memory` everywhere."""
+    processes = SimpleNamespace(memory=lambda _pid, _address, size: memory[:size])
+    door = SimpleNamespace(files=files, network=SimpleNamespace(fetch=fetch), processes=processes, host=host)
+    return cast("Door", door)
 
 
 def plan_of(lines: str = 'CPUQuota = "300%"', *, go_settings: bool = True) -> Plan:
@@ -100,6 +108,7 @@ def view_of(
     memory: GoMemory | None = None,
     info: BuildInfo | None = INFO,
     v1: bool = False,
+    procs: int | None = None,
 ) -> GoView:
     level = Level(name=UNIT, cpus=cpus, has_cpu_max=cpus is not None)
     return GoView(
@@ -112,6 +121,7 @@ def view_of(
         cpus=frozenset(range(4)),
         address_space=None,
         memory=memory,
+        procs=procs,
     )
 
 
@@ -271,6 +281,30 @@ def test_without_a_trace_it_is_skipped_and_says_why() -> None:
     assert (found.status, "refused" in found.message) == (Status.SKIP, True)
 
 
+def untraced(view: GoView) -> Finding:
+    """The finding where no second run was made."""
+    plan = plan_of()
+    seen = ServiceEvidence(service=plan.services[0], engine="systemd", go=view)
+    (found,) = [item for item in proof_findings([seen], {}, plan, TARGET) if item.code == "CGP418"]
+    return found
+
+
+def test_what_is_seen_in_memory_needs_no_second_run_unless_it_differs() -> None:
+    service = plan_of().services[0]
+    assert not differs(view_of(procs=3), service)
+    assert untraced(view_of(procs=3)).status is Status.PASS
+    assert untraced(view_of(procs=3)).evidence["gomaxprocs"] == 3
+    for procs in (None, 4):
+        assert differs(view_of(procs=procs), service)
+    assert untraced(view_of(procs=4)).status is Status.WARN
+    assert (untraced(view_of()).status, "not traced" in untraced(view_of()).message) == (Status.SKIP, True)
+    # What nothing is said about is not run again.
+    assert not differs(view_of(info=None), service)
+    assert not differs(view_of(v1=True), service)
+    # A second run says more than the memory.
+    assert choice(view_of(procs=4), Trace(first=3, last=3)).status is Status.PASS
+
+
 def test_automaxprocs_is_foreseen() -> None:
     linked = replace(INFO, deps=(Module(path="go.uber.org/automaxprocs", version="v1.6.0"),))
     assert choice(view_of(info=linked, cpus=2.5), Trace(first=3, last=2)).status is Status.PASS
@@ -392,6 +426,29 @@ def test_the_runtimes_own_count_is_fetched_where_it_is_offered(
     memory = seen.memory
     assert (None if memory is None else (memory.collected, memory.known, memory.heap_alloc)) == expected
     assert memory is None or (memory.current, memory.anon, memory.file, memory.kernel) == (900, 100, 200, 300)
+
+
+@pytest.mark.parametrize(
+    ("address", "memory", "host", "procs"),
+    [
+        (0x600000, (3).to_bytes(4, sys.byteorder), "", 3),
+        (0x600000, (3).to_bytes(4, sys.byteorder), "web1", None),
+        (None, (3).to_bytes(4, sys.byteorder), "", None),
+        (0x600000, b"", "", None),
+        (0x600000, b"\1\0", "", None),
+        (0x600000, bytes(4), "", None),
+        (0x600000, b"\xff" * 4, "", None),
+        (0x600000, (1 << 20).to_bytes(4, sys.byteorder), "", None),
+    ],
+)
+def test_gomaxprocs_is_seen_in_memory_where_that_can_be_read(
+    go_process: Files, monkeypatch: pytest.MonkeyPatch, address: int | None, memory: bytes, host: str, procs: int | None
+) -> None:
+    monkeypatch.setattr(go_view, "address_of", lambda _program, _name, _size: address)
+    door, ready = door_of(go_process, memory=memory, host=host), ReadyTest(kind=ReadyKind.STARTED)
+    seen = go_view.look(door, Observer(go_process, "/sys/fs/cgroup"), 7, UNIT, ready)
+    assert seen is not None
+    assert seen.procs == procs
 
 
 def test_a_line_of_version_1_is_seen(go_process: Files) -> None:

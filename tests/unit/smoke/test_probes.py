@@ -11,7 +11,7 @@ from cgroup_preflight.core.errors import HostError
 from cgroup_preflight.core.reading import Missing, Reading, Why
 from cgroup_preflight.engines.base import Launch
 from cgroup_preflight.smoke.payloads import ServicePayloads
-from cgroup_preflight.smoke.probe_plan import Capacity, plan_probes
+from cgroup_preflight.smoke.probe_plan import Capacity, Probe, plan_probes
 from cgroup_preflight.smoke.probes import ProbeEvidence, Probes
 from tests.unit.engines.machine import MOUNT, NUMBERS, Machine, Unit, Units, slice_cgroup
 from tests.unit.smoke.fabricate import SCOPE, SLICE, plan
@@ -41,13 +41,17 @@ class Trial:
         self.reply: Callable[[str, str, Unit], str] = lambda _kind, _cgroup, _unit: ""
         self._inputs: list[int] = []
 
-    def run(self, meanwhile: Iterable[None] = ()) -> tuple[ProbeEvidence, ...]:
+    def run(
+        self, meanwhile: Iterable[None] = (), may_begin: Callable[[Probe], bool] = lambda _: True
+    ) -> tuple[ProbeEvidence, ...]:
         machine = self.machine
         probes, _ = plan_probes(self.plan, NUMBERS, self.capacity)
         payloads = ServicePayloads(self.units, machine, self.units.slices, str(self.folder), None)
         made = Probes(self.units, machine.observer(), machine.door(), self.units.slices, payloads)
         try:
-            return made.run_all(SCOPE, probes, self.said.append, iter(meanwhile), self.capacity)
+            return made.run_all(
+                SCOPE, probes, self.said.append, iter(meanwhile), self.capacity, may_begin=may_begin
+            )  # fmt: skip
         finally:
             for handle in self._inputs:
                 os.close(handle)
@@ -605,6 +609,67 @@ def test_only_quotas_are_pushed_against_before_the_end_of_what_is_done_meanwhile
     asked = [line.split()[0] for line, _ in trial.lines]
     assert asked.index("cpu") < asked.index("meanwhile") < asked.index("tasks")
     assert "push" not in asked[: asked.index("meanwhile")]
+
+
+TWO = """[slices.a]
+CPUWeight = 10
+[slices.b]
+CPUWeight = 10
+[services.one]
+binary = "x"
+slice = "a"
+CPUQuota = "20%"
+[services.two]
+binary = "x"
+slice = "b"
+CPUQuota = "30%"
+"""
+
+
+def throttles(trial: Trial) -> Callable[[str, str, Unit], str]:
+    """A quota that acts as soon as it is pushed against."""
+
+    def reply(kind: str, cgroup: str, unit: Unit) -> str:
+        if kind == "cpu":
+            trial.machine.write(cgroup, cpu_stat="usage_usec 0\nnr_throttled 3\n")
+        return well(kind, cgroup, unit)
+
+    return reply
+
+
+def test_a_quota_that_may_not_begin_waits_for_the_end_of_what_is_done_meanwhile(tmp_path):
+    """Services that stop can share a slice with it."""
+    trial = Trial(tmp_path, TWO)
+    trial.reply = throttles(trial)
+    seen = trial.run(
+        turns(90, lambda: trial.lines.append(("meanwhile", ""))), lambda probe: probe.in_slice == f"{SCOPE}-b.slice"
+    )
+    assert [one.probe.label for one in seen] == ["one", "two"]
+    begun = [unit or line for line, unit in trial.lines if line.split()[0] in ("cpu", "meanwhile")]
+    assert begun == [f"{SCOPE}-_probe-1.service", "meanwhile", f"{SCOPE}-_probe-0.service"]
+
+
+def test_a_quota_that_did_not_act_while_services_stopped_is_tried_once_more(tmp_path):
+    """They may have had its CPU time; one that acted is not tried again, nor one that began later."""
+    trial = Trial(tmp_path, TWO)
+    alone: list[bool] = []
+
+    def reply(kind: str, cgroup: str, unit: Unit) -> str:
+        if kind == "cpu" and (alone or unit.name.endswith("1.service")):
+            trial.machine.write(cgroup, cpu_stat="usage_usec 0\nnr_throttled 3\n")
+        return well(kind, cgroup, unit)
+
+    trial.reply = reply
+    seen = trial.run(turns(2000, lambda: alone.append(True)))
+    assert [one.said[0]["stat"]["nr_throttled"] for one in seen] == [3, 3]
+    assert [unit for line, unit in trial.lines if line.startswith("cpu ")].count(f"{SCOPE}-_probe-0.service") == 2
+    assert len(asked(trial, "cpu")) == 3
+    later = tmp_path / "later"
+    later.mkdir()
+    trial = Trial(later, TWO.partition("[services.two]")[0])
+    trial.reply = well
+    assert [one.said[0]["stat"].get("nr_throttled", 0) for one in trial.run()] == [0]
+    assert len(asked(trial, "cpu")) == 1
 
 
 def test_limits_are_put_back_and_inputs_closed_after_an_error(tmp_path):

@@ -3,6 +3,7 @@
 import contextlib
 import os
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -16,7 +17,7 @@ from cgroup_preflight.golang.modinfo import BuildInfo
 from cgroup_preflight.golang.program import Binary
 from cgroup_preflight.plan.build import build_plan, only
 from cgroup_preflight.smoke import run as run_module
-from cgroup_preflight.smoke.run import SmokeResult, prove
+from cgroup_preflight.smoke.run import SmokeResult, _may_begin, prove
 from tests.unit.core.making import config_of
 from tests.unit.engines.machine import MOUNT, Machine, Program, Unit, Units
 from tests.unit.host.fabricate import facts, unreadable
@@ -286,3 +287,21 @@ def test_through_sudo_services_run_as_the_caller():
     host = facts(0, uid=1234)
     assert run_module._run_as(host, EngineChoice(name="systemd", sudo=True), local_door({})) == (1234, os.getegid())
     assert run_module._run_as(host, EngineChoice(name="systemd"), local_door({})) is None
+
+
+@pytest.mark.parametrize(
+    ("in_slice", "is_slice", "over", "may"),
+    [
+        ("run-api.slice", False, {"run-api.slice"}, True),
+        ("run-api-web.slice", False, {"run-api.slice"}, True),
+        ("run-api-web.slice", False, {"run-api-web.slice", "run-db.slice"}, False),
+        ("run-api.slice", True, {"run-api.slice"}, False),
+        ("run-api.slice", True, {"run.slice"}, True),
+        ("run.slice", False, {"run-api.slice"}, False),
+        ("run.slice", False, {"run.slice"}, True),
+    ],
+)
+def test_a_quota_is_pushed_against_where_no_service_stops(in_slice, is_slice, over, may):
+    """A quota of a slice is for all services in it: neither may take time that is the other's."""
+    services = SimpleNamespace(over=lambda unit: unit in over)
+    assert _may_begin(services, "run", SimpleNamespace(in_slice=in_slice, is_slice=is_slice)) is may

@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Callable
+from typing import cast
 
 import pytest
 
@@ -35,6 +36,8 @@ class Trial:
         self.units = Units(self.machine, str(tmp_path), {WEB: program or Program(address=URL)})
         self.output = "" if journal else str(tmp_path / "out")
         self.said: list[str] = []
+        #: Called with each turn that the stop gives to others.
+        self.between: Callable[[Services], None] = lambda _: None
         self.units.slices = {item.unit: slice_cgroup(item.unit) for item in self.plan.slices}
         for item in self.plan.slices:
             self.units.make(item.unit, slice_cgroup(item.unit), setting_pairs(item.settings))
@@ -53,7 +56,15 @@ class Trial:
         ]
         machine, units = self.machine, self.units
         made = Services(units, machine.observer(), units.slices, self.said.append, machine.door())
-        seen = made.run_all(proofs, meanwhile)
+        turns = made.run_all(proofs, meanwhile)
+        while True:
+            try:
+                next(turns)
+            except StopIteration as end:
+                seen = cast("tuple[ServiceEvidence, ...]", end.value)
+                break
+            self.between(made)
+            machine.sleep(0.02)
         assert not machine.handles, "every handle is given back"
         return seen
 
@@ -741,6 +752,8 @@ def test_a_child_that_outlasts_the_main_process_is_waited_for_although_the_gate_
     assert seen.killed
     assert statuses(seen)["CGP506"] is Status.FAIL
     assert trial.machine.now < 1060, "its time began with the signal that ended the main process"
+    # Others who have their turn meanwhile sleep by a clock that takes no samples.
+    assert max(one.longest_gap for one in seen.watched) < 0.5
 
 
 def test_what_a_job_used_is_known_although_its_cgroup_goes_before_the_unit_is_stopped(tmp_path):
@@ -773,3 +786,38 @@ def test_what_is_done_meanwhile_begins_when_all_are_ready_and_leaves_no_sample_o
     (seen,) = trial.run(meanwhile)
     assert began == ["running the services under their limits"]
     assert seen.watched[0].longest_gap < 0.3
+
+
+def test_a_slice_is_counted_when_its_last_service_has_ended(tmp_path):
+    """What happens there from then on is none of the services: probes may have begun."""
+    text = """
+        [slices.quick]
+        CPUWeight = 10
+        [slices.slow]
+        CPUWeight = 10
+        [services.a]
+        binary = "x"
+        slice = "quick"
+        [services.b]
+        binary = "x"
+        slice = "slow"
+        """
+    trial = Trial(tmp_path, text=text)
+    quick, slow, top = (f"{SCOPE}{name}.slice" for name in ("-quick", "-slow", ""))
+    trial.units.programs |= {
+        f"{SCOPE}-a.service": Program(),
+        f"{SCOPE}-b.service": Program(stop_after=1.0),
+    }
+    states: list[tuple[bool, ...]] = []
+
+    def between(services: Services) -> None:
+        states.append(tuple(map(services.over, (quick, slow, top))))
+        if services.over(quick):
+            trial.machine.write(slice_cgroup(quick), memory_peak="8192")
+
+    trial.between = between
+    a, b = trial.run()
+    assert list(dict.fromkeys(states)) == [(False, False, False), (True, False, False)]
+    assert {level.cgroup: level.memory_peak.value for one in (a, b) for level in one.slices} == {
+        slice_cgroup(quick): 4096, slice_cgroup(slow): 4096, slice_cgroup(top): 4096,
+    }  # fmt: skip

@@ -20,9 +20,12 @@ class Trial:
         probe = self.probes[number]
         return f"{probe.label} {probe.kind}"
 
-    def begun(self, *, only_quotas: bool = False, busy: tuple[int, ...] = ()) -> dict[int, int]:
-        """What begins now in all lanes but the `busy` ones: lane and number."""
-        found = ((lane, self.turns.begin(lane, only_quotas=only_quotas)) for lane in self.lanes if lane not in busy)
+    def begun(self, kind: str = "", busy: tuple[int, ...] = ()) -> dict[int, int]:
+        """What begins now in all lanes but the `busy` ones, of this kind or of all: lane and number."""
+        found = (
+            (lane, self.turns.begin(lane, lambda number: kind in ("", self.probes[number].kind)))
+            for lane in self.lanes if lane not in busy
+        )  # fmt: skip
         return {lane: number for lane, number in found if number is not None}
 
     def end(self, begun: dict[int, int], *, lacked_cpu: bool = False) -> list[str]:
@@ -73,8 +76,8 @@ def test_quotas_share_the_cpu_and_all_others_come_after_them():
 def test_until_the_rest_may_begin_there_are_only_quotas():
     trial = Trial(_SHOP, 2)
     for _ in range(2):
-        trial.end(trial.begun(only_quotas=True))
-    assert trial.begun(only_quotas=True) == {}
+        trial.end(trial.begun("cpu"))
+    assert trial.begun("cpu") == {}
     assert all(map(trial.turns.are_left, trial.lanes))
 
 
@@ -131,3 +134,10 @@ def test_a_quota_that_received_too_little_by_itself_has_no_other_turn():
     trial = Trial("[slices.a]\n" + service("p", "a", "CPUQuota = '20%'"), 4)
     trial.end(trial.begun(), lacked_cpu=True)
     assert trial.rounds() == []
+
+
+def test_one_that_is_put_back_has_its_turn_again():
+    trial = Trial("[slices.a]\n" + service("p", "a", "CPUQuota = '20%'\nTasksMax = 20"), 4)
+    (begun,) = trial.begun().items()
+    trial.turns.put_back(*begun)
+    assert trial.rounds() == [["p cpu"], ["p tasks"]]

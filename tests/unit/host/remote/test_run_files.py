@@ -104,6 +104,7 @@ def test_small_questions_are_answered_as_on_this_machine(door, tmp_path):  # noq
         assert door.files.real(f"{tmp_path}/{path}") == here.real(f"{tmp_path}/{path}")
     assert door.processes.cpus() == LocalProcesses().cpus()
     assert door.processes.count_cpus() == LocalProcesses().count_cpus()
+    assert door.processes.memory(os.getpid(), 0x400000, 4) == b""
     assert door.clock.own_cpu() == 0.0
     own = door.processes.own()
     assert LocalFiles().read(f"/proc/{own}/comm").value.strip() in ("sh", "dash", "bash")
