@@ -5,7 +5,7 @@ and bash. What the limits do to it is read outside, from the kernel's files (`sm
 
 Call: `sh payload.sh GATE [STORE KEPT INPUT OUTPUT]`. GATE is a FIFO of this process alone. STORE and KEPT are new names in
 file systems in memory, or empty: one for `push`, where huge pages save time, the other for `keep`, which has exactly as many
-bytes as it is asked for. INPUT and OUTPUT are files in place of stdin and stdout; each word then gives stdout an empty line,
+bytes as its line says. INPUT and OUTPUT are files in place of stdin and stdout; each word then gives stdout an empty line,
 so that its reader need not look at OUTPUT again and again.
 
 Each line on stdin is `KIND AMOUNT`. What it starts stays until the line `drop`, and ends with this process:
