@@ -232,8 +232,6 @@ _QUOTA_LEAST = 0.2
 _BYTES_MOST = 1 << 30
 #: The share of the CPUs that quotas at the same time may use together, and of the free memory that other probes may.
 _CPUS_AT_ONCE, _BYTES_AT_ONCE = 0.9, 0.75
-#: What a probe of memory or tasks leaves to quotas: it needs a CPU as long as it runs, and shares it.
-_CPU_OF_OTHERS = 0.7
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -324,21 +322,17 @@ def has_room(probe: Probe, running: Sequence[Probe], capacity: Capacity) -> bool
     """Whether a probe can run while others do.
 
     Under a quota the CPU is idle between periods, so several probes of quotas run at once, as long as all together use
-    no more than the CPUs can give. Each other probe keeps one CPU busy: a quota next to it is reached late, and what it uses
-    until then is lost. Those of memory use memory up. The kernel limits all tasks together, so probes of tasks run one by one.
+    no more than the CPUs can give. Each other probe keeps one CPU busy, and those of memory use memory up. The kernel
+    limits all tasks together, so probes of tasks run one by one.
     """
-    if not running:
-        return True
-    quotas = sum(item.limit for item in (probe, *running) if item.kind == "cpu")
-    others = [item for item in (probe, *running) if item.kind != "cpu"]
-    if quotas and quotas + _CPU_OF_OTHERS * len(others) > capacity.cpus * _CPUS_AT_ONCE:
-        return False
+    quotas = [item for item in running if item.kind == "cpu"]
+    others = [item for item in running if item.kind != "cpu"]
     if probe.kind == "cpu":
-        return True
-    if sum(item.kind == "tasks" for item in others) > 1:
+        return not quotas or sum(item.limit for item in (probe, *quotas)) <= capacity.cpus * _CPUS_AT_ONCE
+    if probe.kind == "tasks" and any(item.kind == "tasks" for item in others):
         return False
-    used = sum(item.amount for item in others if item.kind != "tasks")
-    return len(others) == 1 or (len(others) <= capacity.cpus and used <= capacity.available_bytes * _BYTES_AT_ONCE)
+    used = sum(item.amount for item in (probe, *others) if item.kind != "tasks")
+    return not others or (len(others) < capacity.cpus and used <= capacity.available_bytes * _BYTES_AT_ONCE)
 
 
 def probe_launch(

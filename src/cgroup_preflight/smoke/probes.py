@@ -1,6 +1,7 @@
 """Shows that each limit acts: runs the payload against it, in the slice tree of the run."""
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import MappingProxyType
 
 from cgroup_preflight.config.properties import BY_NAME
@@ -63,6 +64,8 @@ class Probes:
         self._slices = slices
         self._payloads = payloads
         self._pushes = Pushes(observer, door, payloads)
+        #: Whether quotas are tested: they are in the way of all other probes, and these in theirs.
+        self._has_quotas = False
 
     def run_all(
         self, scope: str, probes: tuple[Probe, ...], say: Callable[[str], None], meanwhile: Iterator[None],
@@ -78,6 +81,7 @@ class Probes:
         units = probe_units(scope, probes)
         by_number = {number: unit for unit in units for number in unit.probes}
         roof = self._roof(probes)
+        self._has_quotas = any(item.kind == "cpu" for item in probes)
         seen: dict[int, ProbeEvidence] = {}
         ended = False
 
@@ -150,7 +154,7 @@ class Probes:
     ) -> Generator[None, None, ProbeEvidence]:
         """Pushes once, as `kind` where it is another than that of the probe; tasks can `stay`."""
         probe, target, own = seen.probe, seen.cgroup, self._payloads.cgroup(item)
-        with lifted(self._engine, self._observer, self._in_the_way(item, probe, own, target)):
+        with lifted(self._engine, self._observer, self._in_the_way(item, probe, own, target)), self._polite(probe, own):
             # Not sooner: tasks that stay may still be refused by a limit that is lifted now.
             before = self._pushes.events(target, own, probe.kind)
             if not before and probe.kind != "cpu":
@@ -238,8 +242,27 @@ class Probes:
 
     def _quotas(self, own: str) -> Iterator[tuple[str, str]]:
         """Where this cgroup and the slices around it have quotas."""
-        around = (cgroup for cgroup in self._slices.values() if own.startswith(f"{cgroup}/"))
-        yield from ((cgroup, "cpu.max") for cgroup in (own, *around))
+        if self._has_quotas:
+            yield from ((cgroup, "cpu.max") for cgroup in (*self._around(own), own))
+
+    def _around(self, own: str) -> list[str]:
+        """The slices of the run around a cgroup, the outermost first."""
+        return sorted(cgroup for cgroup in self._slices.values() if own.startswith(f"{cgroup}/"))
+
+    @contextmanager
+    def _polite(self, probe: Probe, own: str) -> Iterator[None]:
+        """The least weight for a probe that is no quota's: a quota is reached in time, and others use what it leaves.
+
+        Next to one of the same weight, what a quota's processes use would be lost until they have more than the quota.
+        """
+        place = ([*self._around(own), own][:2][-1], "cpu.weight")
+        reading = self._observer.read(*place) if self._has_quotas and probe.kind != "cpu" else None
+        # One that is idle (cpu.idle) has a weight of 0 that cannot be set.
+        if isinstance(reading, Known) and reading.value.strip() not in ("0", "1"):
+            with lifted(self._engine, self._observer, (place,), to="1"):
+                yield
+        else:
+            yield
 
     def _together(self, lanes: Sequence[Iterator[None]]) -> None:
         """Gives each lane a turn, again and again, until all have ended."""

@@ -55,10 +55,6 @@ class Turns:
         now = set(self._running)
         if now and (number in self._alone or self._alone & now):
             return False
-        if not self._is_quota(number):
-            # Quotas go first: nothing else would use the CPUs while the last of them wait.
-            first = {quota for todo in self._todo for quota in [*filter(self._is_quota, todo)][:1]}
-            if first & self._alone:
-                return False
-            now |= first
+        if not self._is_quota(number) and any(self._alone.intersection(todo) for todo in self._todo):
+            return False
         return has_room(self._probes[number], [self._probes[other] for other in now], self._capacity)

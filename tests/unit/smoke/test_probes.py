@@ -204,6 +204,33 @@ def test_quotas_are_lifted_for_all_other_pushes_and_for_the_end_of_their_own(tmp
 
 
 @pytest.mark.parametrize(
+    ("quota", "weight", "meanwhile"),
+    [
+        ("CPUQuota = '20%'", "80", "1"),
+        ("CPUQuota = '20%'", "0", "0"),
+        ("", "80", "80"),
+        ("CPUQuota = '20%'", None, None),
+    ],
+)
+def test_other_probes_leave_the_cpu_to_quotas(tmp_path, quota, weight, meanwhile):
+    """By the least weight; a cgroup that is idle cannot have one, nor one without the controller."""
+    trial = Trial(tmp_path, SERVICE.format(f"TasksMax = 64\n{quota}"))
+    trial.reply = throttles(trial)
+    path = f"{MOUNT}{SLICE}/cpu.weight"
+    trial.machine.files.pop(path, None)
+    if weight is not None:
+        trial.machine.files[path] = f"{weight}\n"
+    trial.run()
+    held = [
+        (line.split()[0], files.get(path, "").strip() or None)
+        for (line, _), files in zip(trial.lines, trial.held, strict=True)
+    ]
+    quotas = [("cpu", weight), ("drop", weight)] if quota else []
+    assert held == [*quotas, *((kind, meanwhile) for kind in ("tasks", "drop", "push", "drop"))]
+    assert trial.machine.files.get(path, "").strip() == (weight or "")
+
+
+@pytest.mark.parametrize(
     ("shared", "used", "throttled", "pushes"),
     [(True, 0.1, 0, 2), (True, 0.1, 1, 1), (True, 14.0, 0, 1), (False, 0.1, 0, 1)],
 )

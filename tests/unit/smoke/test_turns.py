@@ -1,7 +1,5 @@
 """Which probe begins next, on machines with some CPUs."""
 
-import pytest
-
 from cgroup_preflight.smoke.probe_plan import Capacity, lanes, plan_probes, probe_units
 from cgroup_preflight.smoke.turns import Turns
 from tests.unit.smoke.fabricate import NUMBERS, SCOPE, plan
@@ -81,29 +79,9 @@ def test_until_the_rest_may_begin_there_are_only_quotas():
     assert all(map(trial.turns.are_left, trial.lanes))
 
 
-@pytest.mark.parametrize(("quota", "together"), [(5, True), (60, False)])
-def test_what_needs_a_cpu_all_the_time_runs_next_to_a_small_quota_only(quota, together):
-    text = "[slices.a]\n[slices.b]\n" + service("q", "a", f"CPUQuota = '{quota}%'") + service("m", "b", "TasksMax = 20")
-    trial = Trial(text, 1)
-    first = trial.begun()
-    assert len(first) == 1 + together
-    assert "q cpu" in trial.end(first)
-
-
-@pytest.mark.parametrize("quota", [10, 50])
-def test_others_leave_room_for_quotas_that_wait_in_other_lanes(quota):
-    """The last of them alone would leave the CPU idle."""
-    text = "[slices.a]\n[slices.b]\n[slices.c]\n"
-    text += service("m", "a", "TasksMax = 20") + service("p", "b", "CPUQuota = '80%'")
-    trial = Trial(text + service("q", "c", f"CPUQuota = '{quota}%'"), 1)
-    first = trial.begun()
-    (lane,) = (lane for lane, number in first.items() if trial.name(number) == "p cpu")
-    assert len(first) == (2 if quota == 10 else 1)
-    trial.end({lane: first.pop(lane)})
-    second = trial.begun(busy=tuple(first))
-    assert [trial.name(number) for number in (*first.values(), *second.values())] == (
-        ["q cpu", "m tasks"] if quota == 10 else ["q cpu"]
-    )
+def test_others_use_what_quotas_leave():
+    text = "[slices.a]\n[slices.b]\n" + service("q", "a", "CPUQuota = '60%'") + service("m", "b", "TasksMax = 20")
+    assert Trial(text, 1).rounds() == [["m tasks", "q cpu"]]
 
 
 def test_a_quota_that_received_too_little_next_to_others_has_one_turn_alone():
