@@ -203,6 +203,10 @@ class MovedPayloads:
             self._lines.close(name)
             self._programs.stop(process)
         self._begun.clear()
+        if self._store != STORES:
+            with suppress(HostError):
+                self._files.unmount(self._store)
+            self._store = STORES
 
     @contextmanager
     def started(self, units: Sequence[ProbeUnit], longest: float) -> Iterator[dict[str, str]]:  # noqa: ARG002 - it ends with the guest

@@ -291,6 +291,9 @@ class Machine(LocalFiles):
             raise HostError("cannot mount", where=folder, remedy=None)
         self.mounted.append(folder)
 
+    def unmount(self, folder: str) -> None:
+        self.mounted.remove(folder)
+
     # --- network
 
     def listens(self, test: ReadyTest) -> bool:

@@ -174,6 +174,9 @@ def test_memory_to_push_is_in_a_file_system_of_their_own_and_what_is_kept_in_the
             place = store if mounts else STORES
             assert os.readlink(f"/proc/{pid}/fd/6") == f"{place}/{one.unit} (deleted)"
             assert os.readlink(f"/proc/{pid}/fd/9") == f"{STORES}/{one.unit}.kept (deleted)"
+    trial.payloads.close()
+    trial.payloads.close()
+    assert trial.machine.mounted == []
 
 
 def heard(trial: Trial, seconds: float) -> float:

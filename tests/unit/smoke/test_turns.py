@@ -119,3 +119,10 @@ def test_one_that_is_put_back_has_its_turn_again():
     (begun,) = trial.begun().items()
     trial.turns.put_back(*begun)
     assert trial.rounds() == [["p cpu"], ["p tasks"]]
+
+
+def test_no_other_probe_of_a_lane_begins_before_a_quota_that_waits():
+    """At the end it would run alone, and the CPU would be idle."""
+    text = "[slices.a]\n[slices.b]\n" + service("p", "a", "CPUQuota = '80%'\nTasksMax = 20")
+    trial = Trial(text + service("q", "b", "CPUQuota = '70%'\nTasksMax = 30"), 1)
+    assert trial.rounds() == [["p cpu"], ["p tasks", "q cpu"], ["q tasks"]]

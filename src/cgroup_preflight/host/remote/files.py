@@ -287,6 +287,10 @@ class RemoteFiles(AskedReadings):
         tries = (f"mount -t tmpfs -o {options} tmpfs {quoted((folder,))}" for options in MEMORY_OPTIONS)
         _require(folder, self._by_shell(" || ".join(tries)))
 
+    def unmount(self, folder: str) -> None:
+        """As `Files.unmount`."""
+        _require(folder, self._by_shell(f"umount -l {quoted((folder,))}"))
+
     def free(self, path: str, start: int, end: int) -> None:
         """As `Files.free`."""
         self._asker.scripts([Script(text=f"fallocate -p -o {start} -l {end - start} -- {quoted((path,))}")])
