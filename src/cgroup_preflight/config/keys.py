@@ -29,14 +29,14 @@ UNIT_TYPES = ("service", "slice", "scope", "socket", "target", "timer", "mount",
 #: Slices that belong to systemd (systemd.special(7)), with those below them.
 SYSTEMD_SLICES = ("system", "user", "machine", "init")
 #: The name of a package (Debian Policy, 5.6.7); longer ones do not exist.
-PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]{1,99}", re.ASCII)
+PACKAGE = r"[a-z0-9][a-z0-9+.-]{1,99}"
 #: Bytes.
 _GUEST_MEMORY = (256 << 20, 64 << 30)
 ENGINES = ("auto", "systemd", "user", "cgroupfs", "guest")
 #: The systems of the built-in guest (`guest.recipe.SUITES`), and what can run it.
 DISTROS = ("debian-12", "debian-13", "debian-14")
 #: Names of imported roots (`guest.foreign.NAME`).
-_IMPORTED, _IMPORTED_MAX = re.compile(r"[a-z][a-z0-9]*(?:[.-][a-z0-9]+){0,6}", re.ASCII), 40
+_IMPORTED, _IMPORTED_MAX = r"[a-z][a-z0-9]*(?:[.-][a-z0-9]+){0,6}", 40
 #: Kernels of a guest besides that of its distribution.
 KERNELS = ("backports",)
 _MACHINES = ("auto", "uml", "qemu")
@@ -148,7 +148,7 @@ def _one_of(*words: str) -> Callable[[str], str]:
 
 def _distro(text: str) -> str:
     """A distribution, or a name that `guest import` takes (`guest.foreign`); whether there is such a root, a run tells."""
-    if text not in DISTROS and (not _IMPORTED.fullmatch(text) or len(text) > _IMPORTED_MAX):
+    if text not in DISTROS and (not re.fullmatch(_IMPORTED, text, re.ASCII) or len(text) > _IMPORTED_MAX):
         words = f"{' or '.join(DISTROS)}, or the name of a root that you imported with guest import"
         raise q.QuantityError(f"{text!r} is not one of the allowed words", words)
     return text
@@ -233,7 +233,7 @@ def parse_package(text: str) -> str:
         raise q.QuantityError(
             f"{text!r} is a package of another architecture: guests are amd64", f"{name or 'its name'}"
         )
-    if not PACKAGE.fullmatch(name):
+    if not re.fullmatch(PACKAGE, name, re.ASCII):
         raise q.QuantityError(f"{text!r} is not the name of a package", "a name such as redis-server")
     return name
 
@@ -299,7 +299,7 @@ SECTIONS: Mapping[str, Section] = {
         Key(name="distro", kind="string", doc="Test the services in a guest with this system, whatever this host is: a distribution, "
             "or the name of a root that you imported.",
             parse=_distro, examples=DISTROS,
-            schema={"anyOf": [{"enum": list(DISTROS)}, {"pattern": f"^{_IMPORTED.pattern}$", "maxLength": _IMPORTED_MAX}]}),
+            schema={"anyOf": [{"enum": list(DISTROS)}, {"pattern": f"^{_IMPORTED}$", "maxLength": _IMPORTED_MAX}]}),
         Key(name="machine", kind="string", doc="What runs the guest; auto takes user-mode-linux unless the limits need "
             "more than one CPU, cpuset or a network.", parse=_one_of(*_MACHINES), default="auto",
             schema={"enum": list(_MACHINES)}),

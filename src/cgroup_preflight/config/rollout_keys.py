@@ -10,9 +10,7 @@ from cgroup_preflight.config.rollout import Query
 from cgroup_preflight.core import quantities as q
 
 #: A number with its sign, as PromQL and Python both read it.
-_BOUND = re.compile(
-    r"(?s)(?P<expression>.+?)\s*(?P<operator><=|>=|<|>)\s*(?P<bound>-?[0-9]+(?:\.[0-9]+)?(?:[eE]-?[0-9]+)?)\s*"
-)
+_BOUND = r"(?s)(?P<expression>.+?)\s*(?P<operator><=|>=|<|>)\s*(?P<bound>-?[0-9]+(?:\.[0-9]+)?(?:[eE]-?[0-9]+)?)\s*"
 _URL = r"https?://(\[[0-9A-Fa-f:.]+\]|[^\s/@?#\\\[\]:]+)(:[0-9]{1,5})?(/[!-~]*)?"
 _EXPRESSION_MAX = 2000
 
@@ -73,7 +71,7 @@ def _url(text: str) -> str:
 
 
 def _query(text: str) -> Query:
-    match = _BOUND.fullmatch(text) if len(text) <= _EXPRESSION_MAX else None
+    match = re.fullmatch(_BOUND, text) if len(text) <= _EXPRESSION_MAX else None
     bound = float(match["bound"]) if match else math.inf
     if match is None or math.isinf(bound) or any(ord(char) < 32 and char not in "\n\t" for char in text):
         raise q.QuantityError(

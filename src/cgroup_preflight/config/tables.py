@@ -73,7 +73,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
 _SHORT_LIST = 12
 _NEAREST_MAX = 200  # difflib takes the square of the length, and names come from a pull request
 #: A hint that is one number with its unit, not words.
-_ONE_VALUE = re.compile(r"[\d.,]+ ?(%|[A-Za-z]{0,12})", re.ASCII)
+_ONE_VALUE = r"[\d.,]+ ?(%|[A-Za-z]{0,12})"
 #: How often the parser is asked about its own hint.
 _HINTS = 3
 #: Names of cgroup v1 (systemd.resource-control(5), "Deprecated options") and of other tools, letters only.
@@ -190,7 +190,7 @@ def _working_hint(key: Key, error: QuantityError) -> str:
     """The hint of `error`; where it proposes one value that is refused, too, the hint to that one."""
     hint = error.hint
     for _ in range(_HINTS):
-        if not _ONE_VALUE.fullmatch(hint):
+        if not re.fullmatch(_ONE_VALUE, hint, re.ASCII):
             break
         try:
             key.parse(hint)

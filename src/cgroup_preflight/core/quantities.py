@@ -54,13 +54,13 @@ _SIZE_PART = re.compile(r"[ \t\n\r]*(\d{1,4000})(?:\.(\d{0,4000})(?!\d))?[ \t\n\
 _PERCENT = re.compile(r"(\d{1,12})(?:\.(\d{1,2}))?%", re.ASCII)
 #: systemd reads these as octal or refuses them (safe_atou, base 0).
 _LEADING_ZEROS = re.compile(r"(?<![\d.])0+(?=\d)", re.ASCII)
-_PLAIN_NUMBER = re.compile(r"[\d.]+%?", re.ASCII)
+_PLAIN_NUMBER = r"[\d.]+%?"
 #: A longer text is no number, and the expressions below take the square of its length.
 _NUMBER_MAX = 40
-_THOUSANDS = re.compile(r"\d{1,3}(?:[,_' ]\d{3})+(?!\d)", re.ASCII)
-_DECIMAL_COMMA = re.compile(r"(\d+),(\d{1,2})(?!\d)", re.ASCII)
+_THOUSANDS = r"\d{1,3}(?:[,_' ]\d{3})+(?!\d)"
+_DECIMAL_COMMA = r"(\d+),(\d{1,2})(?!\d)"
 _BLANKS = " \t\r\n"
-_LOOSE_SIZE = re.compile(r"(\d+(?:\.\d*)?)\s*([kmgtpe]?)(?:i?b)?", re.IGNORECASE | re.ASCII)
+_LOOSE_SIZE = r"(\d+(?:\.\d*)?)\s*([kmgtpe]?)(?:i?b)?"
 #: strtoull(3) and strtoll(3), with which systemd reads the digits of sizes and of spans, refuse what is above.
 _ULLONG_MAX, _LLONG_MAX = (1 << 64) - 1, (1 << 63) - 1
 
@@ -102,7 +102,7 @@ def _size_hint(text: str) -> str:
     word = _without_commas(text.strip())
     if word in ("max", "-1", "unlimited", "none"):
         return "infinity"
-    match = _LOOSE_SIZE.fullmatch(word)
+    match = re.fullmatch(_LOOSE_SIZE, word, re.IGNORECASE | re.ASCII)
     # Without a suffix a small number is one of other units: as bytes it is less than a page, which the kernel makes 0.
     if match and len(match[1]) <= 15 and (match[2] or float(match[1]) >= _LEAST_PAGE):
         return f"{_LEADING_ZEROS.sub('', match[1])}{match[2].upper()}"
@@ -113,8 +113,8 @@ def _without_commas(text: str) -> str:
     """`1,000` as 1000 and `1,5` as 1.5: systemd knows no comma in a number."""
     if len(text) > _NUMBER_MAX:
         return text
-    whole = _THOUSANDS.sub(lambda match: re.sub("[,_' ]", "", match[0]), text)
-    return _DECIMAL_COMMA.sub(r"\1.\2", text) if whole == text else whole
+    whole = re.sub(_THOUSANDS, lambda match: re.sub("[,_' ]", "", match[0]), text, flags=re.ASCII)
+    return re.sub(_DECIMAL_COMMA, r"\1.\2", text, flags=re.ASCII) if whole == text else whole
 
 
 def parse_permyriad(text: str, *, bounded: bool = True) -> Permyriad:
@@ -162,7 +162,7 @@ def parse_amount(text: str, *, zero: bool) -> Amount:
 
 
 def _refuse_leading_zero(text: str) -> None:
-    if _LEADING_ZEROS.search(text) and _PLAIN_NUMBER.fullmatch(text):
+    if _LEADING_ZEROS.search(text) and re.fullmatch(_PLAIN_NUMBER, text, re.ASCII):
         raise _leading_zero(text)
 
 

@@ -47,6 +47,11 @@ class Known(_Of[T_co]):
     value: T_co
     source: str
 
+    def __init__(self, *, value: T_co, source: str) -> None:
+        """As that of other records, but quicker: of all records of a run, three in five are these."""
+        object.__setattr__(self, "value", value)
+        object.__setattr__(self, "source", source)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Missing:

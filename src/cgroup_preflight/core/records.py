@@ -50,8 +50,10 @@ else:
         space = {key: value for key, value in cls.__dict__.items() if key not in ("__dict__", "__weakref__")}
         defaults = {name: space.pop(name) for name in names if name in space}
         slots = []
+        # As there, an `__init__` of the class itself is kept.
+        space.setdefault("__init__", _init(names, defaults, slots, positional=positional))
         space |= {
-            "__slots__": names, "__init__": _init(names, defaults, slots, positional=positional),
+            "__slots__": names,
             "__dataclass_fields__": _Fields(), "__eq__": _equal, "__hash__": _hash, "__repr__": _repr,
             "__setattr__": _refuse, "__delattr__": _refuse,
         }  # fmt: skip

@@ -5,8 +5,8 @@ from collections.abc import Iterable
 
 from cgroup_preflight.core.records import dataclass
 
-_SPECIFIER = re.compile(r"%(.)")
-_ESCAPED = re.compile(r"\\x([0-9a-f]{2})")
+_SPECIFIER = r"%(.)"
+_ESCAPED = r"\\x([0-9a-f]{2})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,9 +69,9 @@ def with_names(text: str, unit: str) -> str:
         "n": unit, "N": stem, "p": prefix, "P": _unescaped(prefix), "i": instance, "I": _unescaped(instance),
         "j": last_part, "J": _unescaped(last_part), "f": f"/{_unescaped(instance if at else prefix)}",
     }  # fmt: skip
-    return _SPECIFIER.sub(lambda match: names.get(match[1], match[0]), text)
+    return re.sub(_SPECIFIER, lambda match: names.get(match[1], match[0]), text)
 
 
 def _unescaped(name: str) -> str:
     r"""The text that systemd-escape(1) made a name of: `-` is a slash, `\\x2d` a character."""
-    return _ESCAPED.sub(lambda match: chr(int(match[1], 16)), name.replace("-", "/"))
+    return re.sub(_ESCAPED, lambda match: chr(int(match[1], 16)), name.replace("-", "/"))

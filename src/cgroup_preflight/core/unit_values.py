@@ -10,11 +10,11 @@ from cgroup_preflight.core.quantities import QuantityError, parse_size
 from cgroup_preflight.core.records import dataclass
 
 #: What nothing has to quote or to double in a unit file. A specifier (%N) would be that of the unit of the run.
-_PATH = re.compile(r"/(?:[A-Za-z0-9_.,:@+~/-]*)", re.ASCII)
-_GLOB = re.compile(r"/(?:[A-Za-z0-9_.,:@+~/*?\[\]-]*)", re.ASCII)
-_FOLDER = re.compile(r"[A-Za-z0-9_.@+-]+(?:/[A-Za-z0-9_.@+-]+)*", re.ASCII)
-_USER_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,30}", re.ASCII)
-_NUMBER = re.compile(r"0|[1-9]\d{0,18}", re.ASCII)
+_PATH = r"/(?:[A-Za-z0-9_.,:@+~/-]*)"
+_GLOB = r"/(?:[A-Za-z0-9_.,:@+~/*?\[\]-]*)"
+_FOLDER = r"[A-Za-z0-9_.@+-]+(?:/[A-Za-z0-9_.@+-]+)*"
+_USER_NAME = r"[A-Za-z_][A-Za-z0-9_-]{0,30}"
+_NUMBER = r"0|[1-9]\d{0,18}"
 #: (uid_t) -1 and its 16 bits mean "no user" (systemd, uid_is_valid).
 _NO_USERS = (65535, 4294967295)
 _UID_MAX = 4294967294
@@ -139,14 +139,14 @@ class DeviceLimit:
 
 def is_user_name(text: str) -> bool:
     """Whether it is a name of a user or group, and no number (systemd, user-util.c; https://systemd.io/USER_NAMES)."""
-    return _USER_NAME.fullmatch(text) is not None
+    return re.fullmatch(_USER_NAME, text, re.ASCII) is not None
 
 
 def parse_user(text: str) -> str:
     """A user or group by name or number (User=, Group=). Raises QuantityError."""
     hint = "a name such as shop (letters, digits, '_' and '-', at most 31), or its number"
     if text.isdigit():
-        if not _NUMBER.fullmatch(text) or int(text) > _UID_MAX or int(text) in _NO_USERS:
+        if not re.fullmatch(_NUMBER, text, re.ASCII) or int(text) > _UID_MAX or int(text) in _NO_USERS:
             raise QuantityError(f"{text!r} is not the number of a user or group", hint)
     elif not is_user_name(text):
         raise QuantityError(f"{text!r} is not the name of a user or group", hint)
@@ -168,12 +168,12 @@ def parse_environment_file(text: str) -> str:
     return text
 
 
-def _require_path(path: str, form: "re.Pattern[str]", hint: str) -> None:
+def _require_path(path: str, form: str, hint: str) -> None:
     if "%" in path:
         raise QuantityError(f"{path!r} has a specifier, which would be that of the unit of the run", hint)
     if not path.startswith("/"):
         raise QuantityError(f"{path!r} is not an absolute path", hint)
-    if not form.fullmatch(path) or {".", ".."}.intersection(path.split("/")):
+    if not re.fullmatch(form, path, re.ASCII) or {".", ".."}.intersection(path.split("/")):
         raise QuantityError(f"{path!r} is not a path that a unit file can have without quotes", hint)
 
 
@@ -191,7 +191,7 @@ def parse_folders(text: str) -> str:
             raise QuantityError(
                 f"{word!r} asks for a link, which this key does not have", "a name, or a unit file with `unit`"
             )
-        if not _FOLDER.fullmatch(word) or {".", ".."}.intersection(parts):
+        if not re.fullmatch(_FOLDER, word, re.ASCII) or {".", ".."}.intersection(parts):
             raise QuantityError(f"{word!r} is not the name of a folder", hint)
         if parts[0] == "private":  # systemd keeps those of DynamicUser= there
             raise QuantityError(f"{word!r} is below a folder that belongs to systemd", hint)
@@ -226,7 +226,7 @@ def _limit_number(text: str, hint: str) -> int:
         return _ULLONG_MAX
     if re.fullmatch(r"0\d+", text, re.ASCII):
         raise QuantityError(f"{text!r} has a leading zero, which systemd reads as octal", text.lstrip("0") or "0")
-    if not _NUMBER.fullmatch(text):
+    if not re.fullmatch(_NUMBER, text, re.ASCII):
         raise QuantityError(
             f"{text!r} is not a number of files", "infinity" if text in ("unlimited", "max", "-1") else hint
         )
@@ -247,7 +247,7 @@ def parse_exit_statuses(text: str) -> str:
     for word in _words(text):
         known = word in _STATUSES or (word.removeprefix("SIG") in _SIGNALS and word.startswith("SIG"))
         if word.isdigit():
-            known = bool(_NUMBER.fullmatch(word)) and int(word) <= 255
+            known = bool(re.fullmatch(_NUMBER, word, re.ASCII)) and int(word) <= 255
         if not known:
             hint = "numbers from 0 to 255, names such as TEMPFAIL, signals such as SIGKILL"
             raise QuantityError(f"{word!r} is not an exit status", f"SIG{word}" if word in _SIGNALS else hint)

@@ -29,6 +29,7 @@ _PROPERTIES = "org.freedesktop.DBus.Properties"
 _OF_SLICES = (
     ("FragmentPath", "org.freedesktop.systemd1.Unit"), ("ControlGroup", "org.freedesktop.systemd1.Slice"),
 )  # fmt: skip
+_SERVICE = "org.freedesktop.systemd1.Service"
 _CALL, _ANSWER, _ERROR = 1, 2, 3
 _PATH, _INTERFACE, _MEMBER, _REPLY_TO, _DESTINATION, _SIGNATURE = 1, 2, 3, 5, 6, 8
 #: With hundreds of units that start at the same time, systemd answers after a while; to ask again only adds to its work.
@@ -137,24 +138,36 @@ class Connection:
 
     def of_slices(self, units: Sequence[str]) -> dict[str, dict[str, str]]:
         """FragmentPath and ControlGroup of slices, which takes systemd a tenth of the time of all their properties."""
-        asked = [(unit, name, kind) for unit in units for name, kind in _OF_SLICES]
-        answers = self.call([
-            Call(path=_path(unit), interface=_PROPERTIES, member="Get", words=(kind, name)) for unit, name, kind in asked
-        ])  # fmt: skip
         found: dict[str, dict[str, str]] = {unit: {} for unit in units}
-        for (unit, name, _), value in zip(asked, answers, strict=True):
+        for unit, name, value in self._get([(unit, name, kind) for unit in units for name, kind in _OF_SLICES]):
             if isinstance(value, str):
                 found[unit][name] = value
         return found
 
     def states(self, units: Sequence[str]) -> dict[str, dict[str, str]]:
-        """ActiveState, SubState and Job of units, as `show` words them, in a tenth of its time; all at one moment."""
+        """ActiveState, SubState and Job of units, as `show` words them, in a tenth of its time; all at one moment.
+
+        Of those in ExecStop also MainPID, which shows whether the program has ended.
+        """
         (answer,) = self.call([
             Call(path=_MANAGER[0], interface=_MANAGER[1], member="ListUnitsByNames", listed=tuple(units))
         ])  # fmt: skip
         if not isinstance(answer, list) or not all(isinstance(row, tuple) and len(row) > 7 for row in answer):
             raise BusError("no list of units")
-        return {row[0]: {"ActiveState": row[3], "SubState": row[4], "Job": str(row[7])} for row in answer}
+        found = {row[0]: {"ActiveState": row[3], "SubState": row[4], "Job": str(row[7])} for row in answer}
+        in_stop = [unit for unit, shown in found.items() if shown["SubState"] == "stop"]
+        for unit, name, value in self._get([(unit, "MainPID", _SERVICE) for unit in in_stop]) if in_stop else ():
+            found[unit][name] = _worded(value)
+        return found
+
+    def _get(self, asked: Sequence[tuple[str, str, str]]) -> Iterator[tuple[str, str, object]]:
+        """Single properties, each by its unit, name and interface; those that the unit lacks are left out."""
+        answers = self.call([
+            Call(path=_path(unit), interface=_PROPERTIES, member="Get", words=(kind, name)) for unit, name, kind in asked
+        ])  # fmt: skip
+        for (unit, name, _), value in zip(asked, answers, strict=True):
+            if value is not REFUSED:
+                yield unit, name, value
 
     def of_manager(self, names: Sequence[str]) -> dict[str, str]:
         """Properties of the manager itself, as `systemctl show` words them."""

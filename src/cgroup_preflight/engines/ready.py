@@ -55,7 +55,7 @@ def listens(ready: ReadyTest) -> bool:
     if ready.kind is ReadyKind.UNIX:
         return any(_connects(ready.target, kind) for kind in (socket.SOCK_STREAM, socket.SOCK_SEQPACKET))
     try:
-        with socket.create_connection(address(ready), timeout=CONNECT_SECONDS):
+        with connected(*address(ready)):
             return True
     except OSError:
         return False

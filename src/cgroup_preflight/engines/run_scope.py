@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 #: Every name of a run begins so.
 PREFIX = "cgpf"
-_SCOPE = re.compile(rf"({PREFIX}[0-9a-f]{{12}})\.slice")
-_OWNER = re.compile(r"# owner: pid (\d+) started (\d+) namespace (\d+)")
+_SCOPE = rf"({PREFIX}[0-9a-f]{{12}})\.slice"
+_OWNER = r"# owner: pid (\d+) started (\d+) namespace (\d+)"
 _TEARDOWN_SECONDS = 30.0
 #: What each further service adds to that.
 _EACH_SECONDS = 0.5
@@ -182,7 +182,7 @@ def _active_services(engine: Engine, scope: str) -> list[str]:
 def end_runs(engine: Engine, door: "Door") -> None:
     """Takes down all runs of this machine, a guest in which a run stays until its end."""
     names = value_or(door.files.names(engine.unit_folder), ())
-    for scope in [match[1] for name in names if (match := _SCOPE.fullmatch(name))]:
+    for scope in [match[1] for name in names if (match := re.fullmatch(_SCOPE, name))]:
         tear_down(engine, door.clock, scope, [item for item in names if item.startswith(f"{scope}-")])
 
 
@@ -191,7 +191,7 @@ def clean_leftovers(engine: Engine, door: "Door") -> tuple[str, ...]:
     cleaned = []
     names = value_or(door.files.names(engine.unit_folder), ())
     for name in names:
-        match = _SCOPE.fullmatch(name)
+        match = re.fullmatch(_SCOPE, name)
         if match and _is_orphan(door, os.path.join(engine.unit_folder, name)):
             scope = match[1]
             with _signals_blocked():
@@ -208,7 +208,7 @@ def _is_orphan(door: "Door", path: str) -> bool:
     status = door.files.status(path)
     if isinstance(status, Missing):
         return False
-    owner = _OWNER.match(value_or(door.files.read(path), ""))
+    owner = re.match(_OWNER, value_or(door.files.read(path), ""))
     if owner is None or owner[3] != _namespace(door.files):
         return door.clock.wall() - status.value.time > _FOREIGN_AGE_SECONDS
     return start_time(door.files, int(owner[1])) != owner[2]

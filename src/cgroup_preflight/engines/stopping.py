@@ -87,9 +87,9 @@ class Stopper:
         """Asks the manager about those that may have had no signal yet."""
         now = self._clock.monotonic()
         due = {stop.run.service.unit: stop for stop in stopping if not stop.signalled and now >= stop.look_at}
-        states = self._engine.states(due) if due else {}
+        phases = self._engine.phases(due) if due else {}
         for unit, stop in due.items():
-            phase = states.get(unit, UnitState()).phase
+            phase = phases.get(unit, Phase.OVER)
             stop.signalled = phase in _SIGNALLED or now - stop.asked > _SIGNAL_SECONDS
             stop.pause = min(stop.pause * 2, _LOOK_MAX)
             stop.look_at = self._clock.monotonic() + stop.pause

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from cgroup_preflight.core.printable import printable
 
-_UNMET = re.compile(r"((?:Condition|Assert)[A-Za-z0-9]+=.*) failed\.$")
+_UNMET = r"((?:Condition|Assert)[A-Za-z0-9]+=.*) failed\.$"
 _LINES_MAX = 20
 _LENGTH_MAX = 300
 
@@ -22,5 +22,5 @@ def refusal(said: Iterable[str], unit: str) -> str:
 
 def unmet(said: Iterable[str]) -> tuple[str, ...]:
     """The conditions and assertions that `systemd-analyze condition` calls failed, as the unit has them."""
-    found = (_UNMET.search(line.strip()) for line in said)
+    found = (re.search(_UNMET, line.strip()) for line in said)
     return tuple(printable(match[1])[:_LENGTH_MAX] for match in found if match)

@@ -17,6 +17,8 @@ from cgroup_preflight.core.records import dataclass
 
 #: No single read may be larger, bytes; the largest real build info seen is below 1 MiB (golang/go#61644).
 _MAX_READ = 16 << 20
+#: The headers of a program file are together, and so are the parts of its build info; bytes.
+_NEAR = 4096
 
 
 class BinaryError(Exception):
@@ -89,6 +91,22 @@ class FileImage:
         if len(data) != length:
             raise BinaryError("was truncated while it was read")
         return data
+
+
+class NearImage:
+    """An image of which each read costs a lot: what follows a part is read with it, and the next reads are near it."""
+
+    def __init__(self, whole: Image) -> None:
+        self._whole, self.size = whole, whole.size
+        self._start, self._data = 0, b""
+
+    def read(self, offset: int, length: int) -> bytes:
+        """As `Image.read`."""
+        check_range(self.size, offset, length)
+        if not self._start <= offset <= offset + length <= self._start + len(self._data):
+            self._data = self._whole.read(offset, max(length, min(_NEAR, self.size - offset)))
+            self._start = offset
+        return self._data[offset - self._start : offset - self._start + length]
 
 
 def check_range(size: int, offset: int, length: int) -> None:

@@ -7,7 +7,7 @@ Where an ELF program keeps Go build info, and how its addresses map to the file.
 """
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Sequence
 
 from cgroup_preflight.core.records import dataclass
 from cgroup_preflight.golang.binary_file import BinaryError, Image, Layout, Region, clip_region
@@ -122,15 +122,15 @@ def _segment(bits: int, fields: tuple[int, ...]) -> Segment:
     return Segment(type=kind, flags=flags, offset=offset, vaddr=vaddr, filesz=filesz)
 
 
-def read_sections(image: Image, header: ElfHeader) -> Iterator[ElfSection]:
-    """Section headers, one by one, so that a search can stop early; nothing if there are none.
+def read_sections(image: Image, header: ElfHeader) -> list[ElfSection]:
+    """All section headers, in the order of the file; an empty list if there are none.
 
     Raises:
         BinaryError: the table lies outside the file or is impossibly large.
 
     """
     if header.shoff == 0:
-        return
+        return []
     layout = struct.Struct(header.order + ("IIIIIIIIII" if header.bits == 32 else "IIQQQQIIQQ"))
     if not layout.size <= header.shentsize <= 256:
         raise BinaryError("is damaged: its section headers have an impossible size")
@@ -140,11 +140,11 @@ def read_sections(image: Image, header: ElfHeader) -> Iterator[ElfSection]:
     if count > MAX_SECTIONS:
         raise BinaryError(f"is damaged: it claims {count} sections")
     table = image.read(header.shoff, count * header.shentsize)
-    for index in range(count):
-        name, kind, flags, addr, offset, size, link, info, _, _ = layout.unpack_from(table, index * header.shentsize)
-        yield ElfSection(
-            name=name, type=kind, flags=flags, addr=addr, offset=offset, size=size, link=link, info=info
-        )  # fmt: skip
+    rows = (layout.unpack_from(table, index * header.shentsize) for index in range(count))
+    return [
+        ElfSection(name=name, type=kind, flags=flags, addr=addr, offset=offset, size=size, link=link, info=info)
+        for name, kind, flags, addr, offset, size, link, info, _, _ in rows
+    ]
 
 
 SECTION = b".go.buildinfo\0"
@@ -189,8 +189,9 @@ def _build_info_section(image: Image, header: ElfHeader) -> Region | None:
     Linux never reads that table: such a program runs, and the segments may still tell.
     """
     try:
-        names = _names(image, header)
-        for section in read_sections(image, header):
+        sections = read_sections(image, header)
+        names = _names(image, sections[header.shstrndx : header.shstrndx + 1])
+        for section in sections:
             matches = names[section.name : section.name + len(SECTION)] == SECTION
             if matches and section.type != _SHT_NOBITS:
                 return Region(address=section.addr, offset=section.offset, size=section.size)
@@ -199,21 +200,14 @@ def _build_info_section(image: Image, header: ElfHeader) -> Region | None:
     return None
 
 
-def _names(image: Image, header: ElfHeader) -> bytes:
+def _names(image: Image, tables: Sequence[ElfSection]) -> bytes:
     """The section name table, empty if the header names none.
 
     Raises:
         BinaryError: it is damaged.
 
     """
-    table = _name_section(image, header)
-    if table is None or table.size > _MAX_NAMES:
-        return b""
-    return image.read(table.offset, table.size)
-
-
-def _name_section(image: Image, header: ElfHeader) -> ElfSection | None:
-    for index, section in enumerate(read_sections(image, header)):
-        if index == header.shstrndx:
-            return section
-    return None
+    for table in tables:
+        if table.size <= _MAX_NAMES:
+            return image.read(table.offset, table.size)
+    return b""

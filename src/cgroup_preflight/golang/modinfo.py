@@ -27,11 +27,9 @@ _SIMPLE = {
     b'"': b'"',
 }
 _ESCAPES = {code.decode(): "\\" + name.decode() for name, code in _SIMPLE.items()}
-_PIECE = re.compile(
-    rb"\\(?:([abfnrtv\\\"])|x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|([0-7]{3}))|([^\\\"\n]+)"
-)
-_SPECIAL = re.compile(r"[^ !#-\[\]-~]")  # everything but plain ASCII, the quote and the backslash
-_QUOTED = re.compile(rb'"(?:[^\\"\n]++|\\.)*+"|`[^`]*`', re.DOTALL)  # possessive: never slow, whatever the text
+_PIECE = rb"\\(?:([abfnrtv\\\"])|x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|([0-7]{3}))|([^\\\"\n]+)"
+_SPECIAL = r"[^ !#-\[\]-~]"  # everything but plain ASCII, the quote and the backslash
+_QUOTED = rb'"(?:[^\\"\n]++|\\.)*+"|`[^`]*`'  # possessive: never slow, whatever the text
 
 
 class QuoteError(ValueError):
@@ -45,7 +43,7 @@ def quoted_prefix(text: bytes) -> bytes:
         QuoteError: there is none.
 
     """
-    match = _QUOTED.match(text)
+    match = re.match(_QUOTED, text, re.DOTALL)
     if match is None:
         raise QuoteError
     unquote(match.group())
@@ -59,14 +57,14 @@ def unquote(text: bytes) -> bytes:
         QuoteError: it is not one, or goes on after the closing quote.
 
     """
-    if _QUOTED.fullmatch(text) is None:
+    if re.fullmatch(_QUOTED, text, re.DOTALL) is None:
         raise QuoteError
     inner = text[1:-1]
     if text.startswith(b"`"):
         return inner.replace(b"\r", b"")
-    result, position = bytearray(), 0
+    piece, result, position = re.compile(_PIECE), bytearray(), 0
     while position < len(inner):
-        match = _PIECE.match(inner, position)
+        match = piece.match(inner, position)
         if match is None:
             raise QuoteError
         result += _piece(match)
@@ -96,7 +94,7 @@ def _piece(match: re.Match[bytes]) -> bytes:
 
 def quote(text: str) -> str:
     """A Go string literal in double quotes; surrogate escapes in `text` become the bytes they stand for."""
-    return '"' + _SPECIAL.sub(lambda match: _quoted_char(match.group()), text) + '"'
+    return '"' + re.sub(_SPECIAL, lambda match: _quoted_char(match.group()), text) + '"'
 
 
 def _quoted_char(char: str) -> str:

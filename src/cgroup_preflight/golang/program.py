@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from cgroup_preflight.core.records import dataclass, field
-from cgroup_preflight.golang.binary_file import open_image
-from cgroup_preflight.golang.buildinfo import BinaryError, BuildInfo, NotGoError, read
-from cgroup_preflight.golang.executable import Executable, identify
+from cgroup_preflight.golang.binary_file import Image, NearImage, open_image
+from cgroup_preflight.golang.buildinfo import BinaryError, BuildInfo, NotGoError, read_image
+from cgroup_preflight.golang.executable import Executable, identify_image
 
 #: Names of functions that the linker keeps for tracebacks, also with `-s -w`, but not of dead code. Inlining may hide
 #: one, so its absence proves nothing.
@@ -39,17 +39,24 @@ class Binary:
 def read_program(path: str) -> Binary:
     """What the file at `path` is; nothing is run, and a file that cannot be read is an answer, not an error."""
     try:
-        executable = identify(path)
+        with open_image(Path(path)) as image:
+            return _read(path, image)
     except BinaryError as error:
         return Binary(path=path, why_not=error.reason, unreadable=True)
+
+
+def _read(path: str, image: Image) -> Binary:
+    """What an open file is. Raises BinaryError where its headers contradict its format."""
+    near = NearImage(image)
+    executable = identify_image(near)
     here = executable.interpreter is None or os.path.exists(executable.interpreter)
     try:
-        info = read(path)
+        info = read_image(near)
     except NotGoError as error:
         return Binary(path=path, executable=executable, why_not=error.reason, interpreter_here=here)
     except BinaryError as error:
         return Binary(path=path, executable=executable, why_not=error.reason, unreadable=True, interpreter_here=here)
-    return Binary(path=path, executable=executable, info=info, interpreter_here=here, names=_linked(path))
+    return Binary(path=path, executable=executable, info=info, interpreter_here=here, names=_linked(image))
 
 
 def read_programs(paths: Mapping[str, str]) -> dict[str, Binary]:
@@ -58,14 +65,13 @@ def read_programs(paths: Mapping[str, str]) -> dict[str, Binary]:
     return {name: known[path] for name, path in paths.items()}
 
 
-def _linked(path: str) -> frozenset[str]:
+def _linked(image: Image) -> frozenset[str]:
     """Which of `_NAMES` are in the file, read in pieces that overlap by more than the longest name."""
     found: set[str] = set()
     try:
-        with open_image(Path(path)) as image:
-            for offset in range(0, image.size, _PIECE):
-                data = image.read(offset, min(_PIECE + _OVERLAP, image.size - offset))
-                found.update(name for name, text in _NAMES.items() if text in data)
+        for offset in range(0, image.size, _PIECE):
+            data = image.read(offset, min(_PIECE + _OVERLAP, image.size - offset))
+            found.update(name for name, text in _NAMES.items() if text in data)
     except BinaryError:
         return frozenset()
     return frozenset(found)

@@ -30,7 +30,7 @@ def address_of(image: Image, name: str, size: int) -> int | None:
 
 def _found(image: Image, header: elf.ElfHeader, name: bytes, size: int) -> int | None:
     """Raises BinaryError, struct.error."""
-    sections = list(elf.read_sections(image, header))
+    sections = elf.read_sections(image, header)
     table = next((section for section in sections if section.type == _SHT_SYMTAB), None)
     if table is None or table.link >= len(sections):
         return None

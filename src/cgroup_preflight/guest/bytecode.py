@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 #: The input that holds the package, as source or compiled.
 SOURCE_INPUT = "src"
 PACKAGE = "cgroup_preflight"
+#: Where the distribution has the libraries that the tool needs.
+LIBRARIES = "/usr/lib/python3/dist-packages"
+#: Where a compiled package and its libraries are in a guest, as Python looks for them.
+FOLDERS = (f"{INPUT_DIR}/{SOURCE_INPUT}", LIBRARIES)
 _SIZE_MAX = 64 << 20
 _KEPT_SECONDS = 86400.0
 _WORK = "/var/tmp/compiled"
@@ -140,10 +144,15 @@ def _home(folder: Path, image_name: str) -> Path:
 
 def _source_key() -> str:
     """16 hex digits over the source."""
-    digest, top = hashlib.sha256(), os.fsencode(source_folder())
-    paths = (os.path.join(folder, name) for folder, _, names in os.walk(top) for name in names if name.endswith(b".py"))
+    return digest_of(source_folder(), ".py")[:16]
+
+
+def digest_of(folder: Path, *ends: str) -> str:
+    """64 hex digits over the files of a folder whose names end with one of `ends`, and their places in it. Raises OSError."""
+    digest, top, endings = hashlib.sha256(), os.fsencode(folder), tuple(map(os.fsencode, ends))
+    paths = (os.path.join(here, name) for here, _, names in os.walk(top) for name in names if name.endswith(endings))
     # Not with pathlib, which takes longer than all the rest.
     for path in sorted(paths):
         with open(path, "rb") as file:
             digest.update(path[len(top) :] + b"\0" + file.read() + b"\0")
-    return digest.hexdigest()[:16]
+    return digest.hexdigest()

@@ -1,6 +1,7 @@
 """Starts the engine of a guest: makes the guest's folder with the input disk, the command line and the fence."""
 
 import contextlib
+import json
 import os
 import shutil
 import tempfile
@@ -10,11 +11,14 @@ from pathlib import Path
 from cgroup_preflight.core.errors import HostError
 from cgroup_preflight.core.records import replace
 from cgroup_preflight.core.report import Remedy
-from cgroup_preflight.guest import fence, inside, qemu, tools, uml
+from cgroup_preflight.guest import bytecode, fence, inside, qemu, tools, uml
 from cgroup_preflight.guest.image import RootImage
+from cgroup_preflight.guest.initrd import INPUT_DEVICE
 from cgroup_preflight.guest.input_disk import Staged, stage, write_disk
 from cgroup_preflight.guest.process import Fence, GuestProcess, make_folder
+from cgroup_preflight.guest.saved_state import StateError
 from cgroup_preflight.guest.spec import GuestEngine, GuestSpec
+from cgroup_preflight.guest.words import INPUT_DIR
 
 #: Makes the engine's argv from the descriptor numbers of the guest's ends of the lines.
 Command = Callable[[tuple[int, ...]], tuple[str, ...]]
@@ -28,32 +32,34 @@ _SYSTEM_FILES = ("/etc/ld.so.cache", "/proc/cpuinfo", "/dev/random", "/dev/urand
 _NETWORK_FILES = ("/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/run/systemd/resolve")
 _SPACE = Remedy(title="free space in the temporary folder (TMPDIR) and in /dev/shm, or raise the limit of open files")
 _INPUT = "input.ext4"
-#: The size of the input disk of a machine whose state is saved, the same for all: the kernel reads it only once.
+#: The size of the input disk of a machine whose state is saved, the same for all: the kernel reads the size only once.
 INPUT_BYTES = 1 << 34
+#: Bytes of files on an input disk that may be in memory, which nobody can take back from them.
+_MEMORY_DISK = 128 << 20
 _ROOT = "root"
 _AGENT_NAME = "agent/cgroup_preflight/guest/inside"
+_ORDER_NAME = "agent/load.json"
 
 
 def start(spec: GuestSpec, image: RootImage, *, resumed: bool = False) -> GuestProcess:
     """Starts the engine of `spec` on `image`. Raises HostError if the engine is not installed or the disk is full.
 
     With `states`, the last line is that of QEMU's monitor: a machine that is `resumed` waits there for its state, another
-    one pauses where that can be saved (saved_start.py).
+    one pauses where that can be saved (saved_start.py). Its input disk is empty until `fill`.
     """
     newer = image.uml if spec.engine is GuestEngine.UML else None
     program = str(newer) if newer is not None else tools.find(PROGRAMS[spec.engine])
-    source = {} if image.bare else {_AGENT_NAME: spec.agent or Path(inside.__file__).parent}
     with _explained(), contextlib.ExitStack() as undo:
         folder, files = (_removed(make_folder(), undo) for _ in range(2))
         # Not in the folder of the guest, where its engine can write: these are links to files of this host.
-        staged = stage({**spec.inputs, **source}, files / "files")
+        staged = stage({**spec.inputs, **({} if image.bare else _agent(spec))}, files / "files")
         memory = _memory_folder(folder, spec.memory_mib, undo)
         disk = _disk_folder(folder, memory, spec, staged) / _INPUT
         (folder / "empty").mkdir()
         # A name for user-mode-linux's command line, where the path of the cache may contain separators.
         (folder / _ROOT).symlink_to(image.root)
         writable = (folder, *((memory,) if memory is not None else ()))
-        # The keeper becomes ready while the disk is written.
+        # The keeper becomes ready while the disk is written, and so does QEMU where it does not read it yet.
         process = GuestProcess(
             (*writable, files), _COMMANDS[spec.engine](spec, image, program, folder, disk, resumed=resumed),
             # In TMPDIR user-mode-linux keeps the guest's memory, and QEMU what the guest writes to its disk.
@@ -65,11 +71,15 @@ def start(spec: GuestSpec, image: RootImage, *, resumed: bool = False) -> GuestP
             lines=spec.lines + (spec.states is not None),
         )  # fmt: skip
         undo.callback(process.close)
-        write_disk(staged, disk)
-        if spec.states is not None:
-            os.truncate(disk, max(INPUT_BYTES, disk.stat().st_size))
+        if spec.states is None:
+            write_disk(staged, disk)
+        else:
+            with disk.open("xb") as file:
+                file.truncate(INPUT_BYTES)
+            process.fill = lambda *, alone: _fill(disk, _tool_alone(spec, files) if alone else staged)
         process.begin()
-        shutil.rmtree(files, ignore_errors=True)
+        if spec.states is None:
+            shutil.rmtree(files, ignore_errors=True)
         undo.pop_all()
         return process
 
@@ -102,7 +112,36 @@ def _memory_folder(folder: Path, mebibytes: int, undo: contextlib.ExitStack) -> 
 def _disk_folder(folder: Path, memory: Path | None, spec: GuestSpec, staged: Staged) -> Path:
     """Where the input disk is best: in memory, because mke2fs waits until it is on the disk of the host."""
     whole = spec.memory_mib + (staged.disk_bytes >> 20)
-    return memory if memory is not None and _has_room(memory, whole) else folder
+    fits = memory is not None and staged.size <= _MEMORY_DISK and _has_room(memory, whole)
+    return memory if memory is not None and fits else folder
+
+
+def _agent(spec: GuestSpec) -> dict[str, Path]:
+    return {_AGENT_NAME: spec.tool / "guest" / "inside" if spec.tool is not None else Path(inside.__file__).parent}
+
+
+def _tool_alone(spec: GuestSpec, files: Path) -> Staged:
+    """The inputs of a machine that loads the tool and pauses then: nothing of the project (inside/loaded.py)."""
+    assert spec.tool is not None
+    name = f"{bytecode.SOURCE_INPUT}/{bytecode.PACKAGE}"
+    order = {"folders": bytecode.FOLDERS, "disk": INPUT_DEVICE, "place": INPUT_DIR}
+    (files / "order").write_text(json.dumps(order))
+    return stage({**_agent(spec), name: spec.tool, _ORDER_NAME: files / "order"}, files / "tool")
+
+
+def _fill(disk: Path, staged: Staged) -> None:
+    """Writes the input disk of a machine that has not read it yet, or pauses. Raises HostError, StateError.
+
+    QEMU has the file open, and knows its size: it only changes while the machine pauses.
+    """
+    if staged.disk_bytes > INPUT_BYTES:
+        raise StateError("the inputs are larger than the disk of such machines")
+    with _explained():
+        if disk.stat().st_blocks:
+            os.truncate(disk, 0)
+            os.truncate(disk, INPUT_BYTES)
+        write_disk(staged, disk)
+        shutil.rmtree(staged.place, ignore_errors=True)
 
 
 def _fence(spec: GuestSpec, image: RootImage, program: str, writable: Iterable[Path]) -> Fence:

@@ -57,6 +57,8 @@ class GuestProcess:
         #: Whether the machine paused in its boot, and the file of the saved state if it resumed from one there.
         self.paused = False
         self.resumed_from: Path | None = None
+        #: Puts the inputs of this run on the disk of a machine with a monitor, or with `alone` the agent and the tool.
+        self.fill: Callable[..., None] = _no_disk
         self.line, inner = self.lines[0], tuple(end.fileno() for _, end in pairs)
         lifeline, self._hold = os.pipe()
         console = (folder / "console.log").open("ab")
@@ -134,6 +136,10 @@ class GuestProcess:
     def _remove_folders(self) -> None:
         for folder in self._folders:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _no_disk(*, alone: bool) -> None:
+    """The disk of other machines is written before they start."""
 
 
 def _last_lines(text: str, count: int) -> tuple[str, ...]:

@@ -45,8 +45,6 @@ _PROBES_MAX = 40
 BOOT_SECONDS = {GuestEngine.UML: 120.0, GuestEngine.QEMU: 300.0}
 #: A guest that ends sooner than this while it boots is booted once more.
 _BOOT_AGAIN_SECONDS = 60.0
-#: Where the distribution has the libraries that the tool needs.
-_PACKAGES = "/usr/lib/python3/dist-packages"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -251,7 +249,7 @@ def _spec(
         inputs={**project.inputs, **tool, **built}, boot_timeout=BOOT_SECONDS[machine.engine], accelerator=accelerated_by,
         network=task.config.target.network,
         kernel_args=(*(ALL_UNITS if task.packages is not None else ()), *task.kernel_args),
-        agent=compiled / "guest" / "inside" if compiled is not None else None,
+        tool=compiled,
     )  # fmt: skip
 
 
@@ -281,8 +279,9 @@ def start_tool(ready: Ready, *words: str, piped: bool = False) -> Background:
     task, project = ready.task, ready.project
     argv = [*task.words, *(task.packages.words if task.packages is not None else ()), *task.names,
             f"--config={project.folder}/{project.config_name}", "--engine=systemd", *words, "--inside", "--allow-outside=/"]  # fmt: skip
+    folders = [ready.source, bytecode.LIBRARIES]
     return ready.guest.spawn_tool(
-        argv, folders=[ready.source, _PACKAGES], cwd=project.folder, env={"PYTHONDONTWRITEBYTECODE": "1"}, piped=piped
+        argv, folders=folders, cwd=project.folder, env={"PYTHONDONTWRITEBYTECODE": "1"}, piped=piped
     )
 
 

@@ -56,7 +56,8 @@ def start(spec: GuestSpec, image: RootImage, engine: Engine = machine.start) -> 
     if spec.states is not None:
         program = tools.find(machine.PROGRAMS[spec.engine])
         with contextlib.suppress(StateError, MonitorError):
-            key = saved_state.key_of(machine.qemu_machine(spec, image, program, disk=image.root.parent), image)
+            described = machine.qemu_machine(spec, image, program, disk=image.root.parent)
+            key = saved_state.key_of(described, image, spec.tool)
             return _resumed(spec, image, key, engine) or _saved(spec, image, key, engine)
     return engine(replace(spec, states=None), image)
 
@@ -69,6 +70,8 @@ def _resumed(spec: GuestSpec, image: RootImage, key: Key, engine: Engine) -> Gue
             if state is None:
                 return None
             with _closed_on_error(engine(spec, image, resumed=True)) as process:
+                # While QEMU starts.
+                process.fill(alone=False)
                 _resume(process, state, key)
                 process.paused, process.resumed_from = True, saved_state.path_of(key.name, spec.states)
                 return process
@@ -85,24 +88,38 @@ def _saved(spec: GuestSpec, image: RootImage, key: Key, engine: Engine) -> Guest
     """
     with _closed_on_error(engine(spec, image)) as process:
         process.paused = True
-        process.line.settimeout(spec.boot_timeout)
-        try:
-            said = process.line.recv(1)
-        except TimeoutError:
-            raise _failed(spec, process, f"gave no answer for {spec.boot_timeout:.0f} s (booting)") from None
-        except OSError:
-            said = b""
-        if not said:
+        # While it boots: nothing of the disk is read before the pause.
+        process.fill(alone=spec.tool is not None)
+        if not _pauses(spec, process):
             return process  # its end shows where the agent's first words are expected
-        if said != PAUSED:
-            raise _failed(spec, process, "sent something else than that it pauses")
+        if spec.tool is not None:
+            # The agent loads the tool, takes the disk off and pauses again.
+            _release(process)
+            if not _pauses(spec, process):
+                return process
         monitor = Monitor(process.lines[-1], seconds=_ANSWER_SECONDS)
         monitor.ask("stop")
         with contextlib.suppress(StateError):
             _save(monitor, spec, key)
+        if spec.tool is not None:
+            process.fill(alone=False)
         monitor.ask("cont")
         _release(process)
         return process
+
+
+def _pauses(spec: GuestSpec, process: GuestProcess) -> bool:
+    """Waits for the next pause of a machine that boots; False if it has ended. Raises GuestError."""
+    process.line.settimeout(spec.boot_timeout)
+    try:
+        said = process.line.recv(1)
+    except TimeoutError:
+        raise _failed(spec, process, f"gave no answer for {spec.boot_timeout:.0f} s (booting)") from None
+    except OSError:
+        return False
+    if said and said != PAUSED:
+        raise _failed(spec, process, "sent something else than that it pauses")
+    return bool(said)
 
 
 def _failed(spec: GuestSpec, process: GuestProcess, what: str) -> GuestError:

@@ -17,12 +17,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from cgroup_preflight.core.records import asdict, dataclass, replace
+from cgroup_preflight.guest import bytecode
 from cgroup_preflight.guest.image import RootImage
 from cgroup_preflight.guest.qemu import QemuMachine, qemu_argv
 from cgroup_preflight.guest.store import MANIFEST
 
 #: Changes where the meaning of a state does.
-_FORMAT = 1
+_FORMAT = 2
 _HEADER = 4096
 _CHUNK = 1 << 20
 _SUFFIX = ".state"
@@ -71,18 +72,22 @@ def states_folder(images: Path) -> Path:
     return images.parent / "states"
 
 
-def key_of(machine: QemuMachine, image: RootImage) -> Key:
-    """The key of a machine: QEMU's program and arguments, and the files of the image. Raises StateError, OSError."""
+def key_of(machine: QemuMachine, image: RootImage, tool: Path | None) -> Key:
+    """The key of a machine: QEMU's program and arguments, the files of the image, and the tool that it has loaded.
+
+    Raises StateError, OSError.
+    """
     try:
         records = json.loads((image.root.parent / MANIFEST).read_text())
         files = sorted((name, record["sha256"]) for name, record in records.items())
         with open(machine.program, "rb") as program:
             qemu = hashlib.file_digest(program, "sha256").hexdigest()
+        loaded = bytecode.digest_of(tool, ".py", ".pyc") if tool is not None else ""
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise StateError(f"the files of the image or of QEMU cannot be read ({error})") from None
+        raise StateError(f"the files of the image, of QEMU or of the tool cannot be read ({error})") from None
     here = Path()
     placeless = replace(machine, program="qemu", kernel=here, initrd=here, root=here, input=here)
-    text = json.dumps((_FORMAT, image.name, files, qemu, qemu_argv(placeless)))
+    text = json.dumps((_FORMAT, image.name, files, qemu, qemu_argv(placeless), loaded))
     return Key(image=image.name, digest=hashlib.sha256(text.encode()).hexdigest())
 
 

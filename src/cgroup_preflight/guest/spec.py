@@ -39,7 +39,8 @@ class BootMode(enum.StrEnum):
 class GuestSpec:
     """One guest. `inputs` maps names below /run/preflight/in to files or folders of the host.
 
-    `agent` is the folder of the agent compiled for the guest's Python, None for its source.
+    `tool` is the folder of this package compiled for the guest's Python, None for its source; the agent is of it, and a
+    saved state has it loaded.
     `lines` is the number of lines into it, of which the agent uses the first. `kernel_args` come last and so override
     others; `boot_timeout` is the seconds until the agent must have answered. `accelerator` is QEMU's: "tcg", or "kvm" where
     KVM works. `states` is the folder of saved states that the guest may resume from, None to boot it plainly. `network`
@@ -54,7 +55,7 @@ class GuestSpec:
     memory_mib: int = 512
     kernel_args: tuple[str, ...] = ()
     inputs: Mapping[str, Path] = field(default_factory=dict)
-    agent: Path | None = None
+    tool: Path | None = None
     lines: int = 1
     boot_timeout: float = 120.0
     accelerator: str = "tcg"

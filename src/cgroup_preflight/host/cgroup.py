@@ -24,7 +24,7 @@ _Tightest = tuple[N | None, str]
 _COMMAND_MAX = 120
 _DELETED = " (deleted)"
 #: The last eight characters of the program's name at most (systemd, `rename_process_from_path`).
-_SET_UP = re.compile(r"\(.{1,8}\)")
+_SET_UP = r"\(.{1,8}\)"
 
 
 #: The files of `Counters`.
@@ -222,7 +222,7 @@ class Observer:
         Its name is in parentheses until then. A program can call itself so, too, but is not systemd; only its own user can
         see that (proc(5), exe).
         """
-        if not _SET_UP.fullmatch(self.comm(pid)):
+        if not re.fullmatch(_SET_UP, self.comm(pid)):
             return False
         program = self._fs.link(f"/proc/{pid}/exe")
         name = program.value.removesuffix(_DELETED).rpartition("/")[2] if isinstance(program, Known) else ""

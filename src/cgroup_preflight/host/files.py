@@ -91,9 +91,10 @@ def open_regular(path: str | bytes, *, follow: bool) -> "BinaryIO":
     return os.fdopen(regular_handle(path, follow=follow), "rb")
 
 
-def regular_handle(path: str | bytes, *, follow: bool) -> int:
-    """As `open_regular`, a descriptor that the caller closes."""
-    _require_regular(os.stat(path, follow_symlinks=follow), path)
+def regular_handle(path: str | bytes, *, follow: bool, may_be_device: bool = True) -> int:
+    """As `open_regular`, a descriptor that the caller closes; where no device can be, nothing is asked before the open."""
+    if may_be_device:
+        _require_regular(os.stat(path, follow_symlinks=follow), path)
     handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW))
     try:
         _require_regular(os.fstat(handle), path)  # again: it may have been replaced in between

@@ -17,6 +17,8 @@ else:
 #: No kernel file this tool reads is near this size; a larger one is refused, not cut.
 TEXT_MAX = 4 << 20
 _SELF = "/proc/self"
+#: File systems of the kernel without device nodes, for sysfs and cgroups; in /proc, links lead anywhere.
+_NO_DEVICES = "/sys/"
 _PAGE = 1 << 16
 #: Parts and links of one path; more is a loop.
 _STEPS_MAX = 400
@@ -126,7 +128,8 @@ class LiveFs:
     def data(self, path: str) -> Reading[bytes]:
         """The whole content; a gzip file unpacked, an oversized one malformed."""
         try:
-            handle = regular_handle(self._at(path), follow=True)
+            may_be_device = bool(self._root) or not path.startswith(_NO_DEVICES)
+            handle = regular_handle(self._at(path), follow=True, may_be_device=may_be_device)
             try:
                 data = _read_all(handle)
             finally:

@@ -177,10 +177,10 @@ class LocalFiles(LiveFs):
 
     def write_all(self, folder: str, contents: Mapping[str, bytes]) -> None:
         """As `Files.write_all`."""
-        self.make_folder(folder)
-        for name, data in contents.items():
-            path = os.path.join(folder, name)
-            self.make_folder(os.path.dirname(path))
+        paths = {os.path.join(folder, name): data for name, data in contents.items()}
+        for parent in dict.fromkeys((folder, *map(os.path.dirname, paths))):
+            self.make_folder(parent)
+        for path, data in paths.items():
             try:
                 write_file(path, data)
             except UsageError as error:

@@ -1,11 +1,14 @@
 """The line to this machine's systemd: its private socket, without a bus. Root only."""
 
+import io
 import os
 import socket
 
 #: What `systemctl` of root uses.
 MANAGER_SOCKET = "/run/systemd/private"
 _SECONDS = 30.0
+#: Read at once: all properties of a unit are twenty thousand bytes, and signals come in crowds.
+_BUFFER = 1 << 16
 
 
 class SocketStream:
@@ -13,7 +16,7 @@ class SocketStream:
 
     def __init__(self, line: socket.socket) -> None:
         self._line = line
-        self._reader = line.makefile("rb")
+        self._reader = io.BufferedReader(line.makefile("rb", buffering=0), _BUFFER)
 
     def sendall(self, data: bytes, /) -> None:
         """As `Stream.sendall`."""

@@ -15,7 +15,7 @@ from cgroup_preflight.core.records import dataclass
 _LISTEN = "0A"
 #: __SO_ACCEPTCON of include/linux/net.h: this socket listens.
 _ACCEPTS = 0x10000
-_NUMBER = re.compile(r"[0-9]{1,20}")
+_NUMBER = r"[0-9]{1,20}"
 _ANY_4, _ANY_6, _MAPPED = "0.0.0.0", "::", "::ffff:"  # noqa: S104 - compared, not bound
 _NAMES = {"localhost": ("::1", "127.0.0.1")}
 
@@ -71,7 +71,7 @@ def parse_unix_listeners(text: str) -> tuple[UnixListener, ...]:
         words = line.split(" ", 6)
         # Num RefCount Protocol Flags Type St Inode Path; the inode is padded with spaces.
         inode, _, path = words[-1].lstrip(" ").partition(" ")
-        if len(words) == 7 and path and _NUMBER.fullmatch(inode) and _is_accepting(words[3]):
+        if len(words) == 7 and path and re.fullmatch(_NUMBER, inode) and _is_accepting(words[3]):
             found.append(UnixListener(path=path, inode=int(inode)))
     return tuple(found)
 

@@ -11,9 +11,9 @@ from cgroup_preflight.core.report import Location
 from cgroup_preflight.core.unit_values import TELLING
 
 #: Parts of a thousand and of ten thousand (systemd, parse_permyriad).
-_PARTS = re.compile(r"(0|[1-9]\d{0,6})(?:(?:\.(\d))?‰|‱)", re.ASCII)
+_PARTS = r"(0|[1-9]\d{0,6})(?:(?:\.(\d))?‰|‱)"
 #: What may be before a number of a size (strtoull(3), base 10).
-_BEFORE = re.compile(r"(?<![\d.])\+?0*(?=\d)")
+_BEFORE = r"(?<![\d.])\+?0*(?=\d)"
 
 
 def readiness_of(type_: str) -> ReadyKind:
@@ -58,7 +58,7 @@ def _value(known: Property, text: str) -> Value | None:
 def _plain(text: str) -> str:
     """A size or a share in the spelling of the config, for those that only systemd takes."""
     text = text.strip()
-    if parts := _PARTS.fullmatch(text):
+    if parts := re.fullmatch(_PARTS, text, re.ASCII):
         share = int(parts[1]) if text.endswith("‱") else int(parts[1]) * 10 + int(parts[2] or 0)
         return f"{share // 100}.{share % 100:02}%"
-    return text if text.endswith("%") else _BEFORE.sub("", text)
+    return text if text.endswith("%") else re.sub(_BEFORE, "", text)

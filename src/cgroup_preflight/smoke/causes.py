@@ -19,7 +19,7 @@ from cgroup_preflight.smoke.margins import proposed_max
 _THROTTLED = 0.25
 #: The peak of a killed process stops at the limit. Twice as much leaves a third free for one that needs a third more.
 _MORE = 2
-_LISTENS = re.compile(r"(?i)\b(?:listen|listens|listening|serving|bound)\b.{0,80}?[: ](\d{2,5})\b", re.ASCII)
+_LISTENS = r"(?i)\b(?:listen|listens|listening|serving|bound)\b.{0,80}?[: ](\d{2,5})\b"
 _LOG_LINE_MAX = 120
 
 
@@ -160,7 +160,7 @@ def _other_port(seen: ServiceEvidence) -> str:
         return ""
     port = str(address(ready)[1])
     for line in seen.log:
-        said = _LISTENS.search(line)
+        said = re.search(_LISTENS, line, re.ASCII)
         if said and said[1] != port:
             return f"; its log says {line.strip()[:_LOG_LINE_MAX]!r}, and the readiness test asks port {port}"
     return ""

@@ -15,7 +15,7 @@ from cgroup_preflight.core.limits import Chain, Level
 from cgroup_preflight.core.quantities import QuantityError, parse_cpus
 from cgroup_preflight.core.reading import Known, Reading, parsed, value_or
 from cgroup_preflight.core.records import TYPE_CHECKING, dataclass
-from cgroup_preflight.golang.binary_file import check_range
+from cgroup_preflight.golang.binary_file import NearImage, check_range
 from cgroup_preflight.golang.buildinfo import BinaryError, BuildInfo, read_image
 from cgroup_preflight.golang.symbols import address_of
 from cgroup_preflight.host.cgroup import Observer, levels
@@ -104,7 +104,7 @@ def look(door: "Door", observer: Observer, pid: int, cgroup: str, ready: ReadyTe
     """The view of a process, None where it is no Go program that can be read."""
     fs = door.files
     try:
-        program = _Program(fs, pid)
+        program = NearImage(_Program(fs, pid))
         info = read_image(program)
     except BinaryError:
         return None
@@ -123,7 +123,7 @@ def look(door: "Door", observer: Observer, pid: int, cgroup: str, ready: ReadyTe
     )
 
 
-def _procs(door: "Door", pid: int, program: _Program) -> int | None:
+def _procs(door: "Door", pid: int, program: NearImage) -> int | None:
     address = address_of(program, _PROCS, _PROCS_SIZE)
     data = b"" if address is None else door.processes.memory(pid, address, _PROCS_SIZE)
     # Go programs run in the byte order of their machine, as this tool does.

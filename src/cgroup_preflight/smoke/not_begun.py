@@ -11,9 +11,9 @@ from cgroup_preflight.smoke.evidence import ServiceEvidence
 
 _CONDITION = "exec-condition"
 #: What systemd says of a line that it goes on without; another reason then stops it.
-_GOES_ON = re.compile(r"\bignoring\b")
+_GOES_ON = r"\bignoring\b"
 #: systemd 258 and later (src/core/slice.c).
-_CONCURRENCY = re.compile(r"Concurrency limit of the slice unit '([^']{1,255})'")
+_CONCURRENCY = r"Concurrency limit of the slice unit '([^']{1,255})'"
 _JOURNAL = Remedy(title="read in the journal why systemd refused", commands=(("journalctl", "-xe"),))
 _NO_MANAGER = Remedy(title="correct what the message says, or test it with the engine systemd or user, or in the guest")
 
@@ -65,7 +65,7 @@ def _with_its_line(seen: ServiceEvidence, said: list[str]) -> tuple[str, Locatio
         named = re.search(rf"{re.escape(unit)}:(\d+): ", line)
         if named and (origin := lines.get(int(named[1]))):
             about.append((line[named.end() :], origin))
-    fatal = [item for item in about if not _GOES_ON.search(item[0])] or [
+    fatal = [item for item in about if not re.search(_GOES_ON, item[0])] or [
         item for item in about if item[1].key.startswith("Exec")
     ]
     if fatal:
@@ -96,7 +96,7 @@ def _not_started(seen: ServiceEvidence) -> Finding:
 
 def full_slice(refused: str) -> str:
     """The slice whose ConcurrencyHardMax made systemd refuse a start, in its words; empty for another reason."""
-    found = _CONCURRENCY.search(refused)
+    found = re.search(_CONCURRENCY, refused)
     return unit_name(f"/{found[1]}") if found else ""
 
 

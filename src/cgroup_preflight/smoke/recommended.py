@@ -18,7 +18,7 @@ _INFO = "/var/lib/dpkg/info"
 _STATUS = "/var/lib/dpkg/status"
 _CODES = frozenset({codes.SERVICE_RUN.code, codes.READINESS.code})
 #: A package in a list of relations, without its version, its architecture and its profile (Debian Policy, 7.1).
-_PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+")
+_PACKAGE = r"[a-z0-9][a-z0-9+.-]+"
 
 
 def excused(
@@ -68,7 +68,7 @@ def lacking_of(package: str, status: str) -> tuple[str, ...]:
 
 
 def _names(relations: str) -> list[str]:
-    found = (_PACKAGE.match(item.strip()) for item in relations.split(","))
+    found = (re.match(_PACKAGE, item.strip()) for item in relations.split(","))
     return [match[0] for match in found if match]
 
 

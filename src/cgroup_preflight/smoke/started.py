@@ -24,7 +24,7 @@ _SHOWN = ("User", "Group", "AmbientCapabilities", "LimitNOFILE", "WorkingDirecto
 _OTHER_ROOT = ("RootDirectory", "RootImage")
 #: A command with + or a single ! starts as root whatever these say (systemd.service(5), "Command lines").
 _OF_USER = ("User", "Group", "AmbientCapabilities")
-_KEEPS_ROOT = re.compile(r"[-@:|]*(?:\+|!(?!!))")
+_KEEPS_ROOT = r"[-@:|]*(?:\+|!(?!!))"
 _HARD = "a hard limit of "
 _MANUAL = "https://www.freedesktop.org/software/systemd/man/latest/systemd.exec.html"
 
@@ -106,7 +106,7 @@ def _wanted(service: ServicePlan) -> Mapping[str, tuple[str, Location]]:
     source, keeps_root = service.source, None
     if source is not None:
         changed_root = any(map(source.last, _OTHER_ROOT))
-        keeps_root = _KEEPS_ROOT.match(next(iter(source.values("ExecStart")), ""))
+        keeps_root = re.match(_KEEPS_ROOT, next(iter(source.values("ExecStart")), ""))
         for item in source.lines:
             if item.section == "Service" and item.key in _SHOWN:
                 found[item.key] = (item.value, Location(file=item.file, line=item.line))

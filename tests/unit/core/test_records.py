@@ -49,6 +49,21 @@ def test_equal_by_value_and_only_to_its_own_kind(cls):
     assert hash(cls(name="a", notes=())) == hash(cls(name="a", notes=()))
 
 
+@pytest.mark.parametrize("dataclass", [records.dataclass, dataclasses.dataclass])
+def test_an_init_of_the_class_itself_is_kept(dataclass):
+    @dataclass(frozen=True, slots=True, kw_only=True)
+    class Limit:
+        name: str
+
+        def __init__(self, *, name: str) -> None:
+            object.__setattr__(self, "name", name.upper())
+
+    assert Limit(name="a").name == "A"
+    assert Limit(name="a") == Limit(name="A")
+    with pytest.raises(AttributeError):
+        Limit(name="a").name = "b"
+
+
 @BOTH
 def test_frozen(cls):
     item = cls(name="a")

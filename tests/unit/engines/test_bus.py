@@ -8,6 +8,8 @@ import threading
 import pytest
 
 from cgroup_preflight.engines import bus
+from cgroup_preflight.engines.base import Phase
+from cgroup_preflight.engines.shown import unit_state
 
 
 def text(word: str) -> bytes:
@@ -191,15 +193,20 @@ def aligned(at: int, name: str, signature: str, value: bytes) -> bytes:
     return data + b"\0" * (-(at + len(data)) % _STARTS.get(signature[1], 4)) + value[4:]
 
 
+def unit_row(at: int, unit: str, active: str, sub: str, job: int) -> bytes:
+    """One row of ListUnitsByNames that begins at offset `at` of the array."""
+    row = b"\0" * (-at % 8)
+    for word in (unit, "about", "loaded", active, sub, "", "/unit"):
+        row += b"\0" * (-(at + len(row)) % 4) + text(word)
+    row += b"\0" * (-(at + len(row)) % 4) + struct.pack("<I", job)
+    for word in ("start", "/job"):
+        row += b"\0" * (-(at + len(row)) % 4) + text(word)
+    return row
+
+
 def test_states_are_one_question_for_all_units(manager, line):
-    rows = b""
-    for unit, active, sub, job in (("a.service", "active", "running", 0), ("b.service", "inactive", "dead", 12)):
-        rows += b"\0" * (-len(rows) % 8)
-        for word in (unit, "about", "loaded", active, sub, "", "/unit"):
-            rows += b"\0" * (-len(rows) % 4) + text(word)
-        rows += b"\0" * (-len(rows) % 4) + struct.pack("<I", job)
-        for word in ("start", "/job"):
-            rows += b"\0" * (-len(rows) % 4) + text(word)
+    rows = unit_row(0, "a.service", "active", "running", 0)
+    rows += unit_row(len(rows), "b.service", "inactive", "dead", 12)
     heard = manager((1, answer(1, "a(ssssssouso)", struct.pack("<II", len(rows), 0) + rows)))
     assert line.states(["a.service", "b.service"]) == {
         "a.service": {"ActiveState": "active", "SubState": "running", "Job": "0"},
@@ -208,6 +215,22 @@ def test_states_are_one_question_for_all_units(manager, line):
     asked = text("a.service") + b"\0\0" + text("b.service")
     assert b"as\0" in heard[0]
     assert struct.pack("<I", len(asked)) + asked in heard[0]
+
+
+@pytest.mark.parametrize("pid", [0, 4711])
+def test_of_a_unit_in_exec_stop_the_main_process_is_asked_for_too(manager, line, pid):
+    """Without it a program that has ended looks like one that has not got its signal yet."""
+    rows = unit_row(0, "a.service", "deactivating", "stop", 12)
+    rows += unit_row(len(rows), "b.service", "deactivating", "stop-sigterm", 13)
+    body = struct.pack("<II", len(rows), 0) + rows
+    later = b"".join(answer(number, "v", b"\1u\0\0" + struct.pack("<I", pid)) for number in range(2, 40))
+    manager((1, answer(1, "a(ssssssouso)", body) + later))
+    found = line.states(["a.service", "b.service"])
+    assert found == {
+        "a.service": {"ActiveState": "deactivating", "SubState": "stop", "Job": "12", "MainPID": str(pid)},
+        "b.service": {"ActiveState": "deactivating", "SubState": "stop-sigterm", "Job": "13"},
+    }
+    assert unit_state(found["a.service"]).phase is (Phase.BEFORE_SIGNAL if pid else Phase.ENDED)
 
 
 @pytest.mark.parametrize(("signature", "body"), [("as", struct.pack("<I", 6) + text("a")), ("s", text("a")), ("", b"")])

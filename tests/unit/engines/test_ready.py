@@ -201,6 +201,21 @@ def test_nobody_listens():
     assert try_http(f"http://127.0.0.1:{port}/") != ""
 
 
+@pytest.mark.parametrize(("host", "shown"), [("127.0.0.1", "127.0.0.1"), ("::1", "[::1]")])
+def test_a_number_is_not_looked_up(monkeypatch, host, shown):
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_args, **_more: pytest.fail("looked up"))
+    try:
+        server = socket.create_server((host if family == socket.AF_INET6 else "127.0.0.1", 0), family=family)
+    except OSError:
+        pytest.skip("no such addresses here")
+    with server:
+        port = server.getsockname()[1]
+        assert listens(parse_ready(f"tcp://{shown}:{port}"))
+    assert not listens(parse_ready(f"tcp://{shown}:{port}"))
+    assert try_http(f"http://{shown}:{port}/") == "connection refused"
+
+
 def test_no_proxy_of_the_job_is_used(monkeypatch):
     with monkeypatch.context() as patch, serving(HEAD + b"200 OK" + END) as (url, asked):
         for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):

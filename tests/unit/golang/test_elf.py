@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cgroup_preflight.golang.binary_file import BytesImage
+from cgroup_preflight.golang.binary_file import BytesImage, NearImage
 from cgroup_preflight.golang.executable import BinaryError, ElfType, Executable, FileKind, fit, identify, identify_image
 from tests.unit.golang.binaries import Part, elf, macho, pe
 
@@ -206,3 +206,33 @@ def test_mutants_give_an_answer_or_the_own_error(seed: int, shape: tuple[int, st
     del data[rng.randint(4, len(data)) :]
     with contextlib.suppress(BinaryError):
         of(bytes(data))
+
+
+class Counted:
+    """An image that counts what it is asked."""
+
+    def __init__(self, data: bytes) -> None:
+        self._image, self.size, self.asked = BytesImage(data=data), len(data), 0
+
+    def read(self, offset: int, length: int) -> bytes:
+        self.asked += 1
+        return self._image.read(offset, length)
+
+
+@given(st.binary(max_size=20_000), st.lists(st.tuples(st.integers(-5, 20_100), st.integers(-5, 9000)), max_size=8))
+def test_what_is_near_is_read_with_a_part_and_is_the_same(data: bytes, asked: list[tuple[int, int]]) -> None:
+    near, plain = NearImage(BytesImage(data=data)), BytesImage(data=data)
+    for offset, length in asked:
+        try:
+            expected = plain.read(offset, length)
+        except BinaryError:
+            with pytest.raises(BinaryError):
+                near.read(offset, length)
+        else:
+            assert near.read(offset, length) == expected
+
+
+def test_the_headers_of_a_program_are_one_read() -> None:
+    image = Counted(elf(segments=[INTERPRETER]))
+    assert identify_image(NearImage(image)) == of(elf(segments=[INTERPRETER]))
+    assert image.asked == 1

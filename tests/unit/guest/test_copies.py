@@ -15,17 +15,16 @@ from cgroup_preflight.guest.inside import copies
 _RUN = """
 import os, sys
 from cgroup_preflight.guest.inside import copies
-place = copies.Child(streams=(0, 1, 2), folder="/", environment={"ONLY": "this"})
+place = copies.Child(streams=(0, 1, 2), folder="FOLDER", environment={"ONLY": "this"})
 copy = copies.start(lambda: CALL, place, lambda: os.write(1, b"entered "))
 os.waitid(os.P_PID, copy.pid, os.WEXITED | os.WNOWAIT)
 print("status", copy.poll())
 """
 
 
-def run(call: str) -> tuple[str, str]:
-    done = subprocess.run(
-        [sys.executable, "-c", _RUN.replace("CALL", call)], capture_output=True, text=True, timeout=60, check=True
-    )
+def run(call: str, folder: str = "/") -> tuple[str, str]:
+    text = _RUN.replace("CALL", call).replace("FOLDER", folder)
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=60, check=True)
     return done.stdout, done.stderr
 
 
@@ -65,10 +64,23 @@ def test_it_is_signalled_until_it_has_ended(monkeypatch: pytest.MonkeyPatch) -> 
         process.returncode = 0  # the test has waited for it already
 
 
+def package(folder: Path, main: str) -> str:
+    """A package in place of this tool, whose `main` has these lines."""
+    place = folder / "cgroup_preflight" / "cli"
+    place.mkdir(parents=True)
+    (place.parent / "__init__.py").write_text("")
+    (place / "__init__.py").write_text(f"import sys\ndef main(words):\n    {main}\n")
+    return str(folder)
+
+
 def test_the_tool_is_the_one_in_the_folder_and_not_the_agents_own(tmp_path: Path) -> None:
-    package = tmp_path / "cgroup_preflight"
-    (package / "cli").mkdir(parents=True)
-    (package / "__init__.py").write_text("")
-    (package / "cli" / "__init__.py").write_text("import sys\ndef main(words): print(words, sys.argv); return 5\n")
-    call = f"copies.tool(['run', '--x'], [{str(tmp_path)!r}])"
+    folder = package(tmp_path, "print(words, sys.argv); return 5")
+    call = f"copies.tool(['run', '--x'], [{folder!r}])"
     assert run(call) == ("entered ['run', '--x'] ['cgroup-preflight', 'run', '--x']\nstatus 5\n", "")
+
+
+def test_no_module_is_taken_from_the_folder_of_the_project(tmp_path: Path) -> None:
+    """Python started with -c looks in the current folder first, where the project's files are."""
+    (tmp_path / "colorsys.py").write_text("print('of the project')\n")
+    folder = package(tmp_path / "tool", "import colorsys; print(colorsys.__file__ != 'colorsys.py'); return 0")
+    assert run(f"copies.tool([], [{folder!r}])", str(tmp_path)) == ("entered True\nstatus 0\n", "")

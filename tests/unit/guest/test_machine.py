@@ -62,15 +62,18 @@ def _said(process) -> list[str]:
     raise AssertionError(process.console_tail(20))
 
 
-@pytest.mark.parametrize("room", [True, False], ids=["in memory", "on disk"])
-def test_the_input_disk_is_in_memory_where_there_is_room(root, folders, spec, monkeypatch, room):
+@pytest.mark.parametrize(
+    ("room", "largest"), [(True, 5000), (False, 5000), (True, 4999)], ids=["in memory", "no room", "too large"]
+)
+def test_a_small_input_disk_is_in_memory_where_there_is_room(root, folders, spec, monkeypatch, room, largest):
     temporary, memory = folders
+    monkeypatch.setattr(machine, "_MEMORY_DISK", largest)
     # The memory of the guest fits, and its disk as well, or not.
     monkeypatch.setattr(machine, "_has_room", lambda _folder, mebibytes: room or mebibytes <= spec.memory_mib)
     process = machine.start(spec, root)
     try:
         (at,) = [line.removeprefix("at ") for line in _said(process) if line.startswith("at ")]
-        assert Path(at).parent.parent == (memory if room else temporary)
+        assert Path(at).parent.parent == (memory if room and largest == 5000 else temporary)
         # The links to files of this host are gone.
         assert len(list(temporary.iterdir())) == 1
         assert len(list(memory.iterdir())) == 1

@@ -361,7 +361,7 @@ def test_a_run_from_image_to_report(place):
         "project/shop.toml": place / "shop.toml", "project/api": place / "api", "project/web": place / "web",
         "src/cgroup_preflight": bytecode.source_folder(),
     }  # fmt: skip
-    assert (spec.agent, spec.network, spec.accelerator, spec.boot_timeout) == (None, False, "tcg", 120)
+    assert (spec.tool, spec.network, spec.accelerator, spec.boot_timeout) == (None, False, "tcg", 120)
     assert (spec.memory_mib, spec.distro) == (done.machine.memory_mib, "debian-12")
     assert guest.spawned["folders"][0] == "/run/preflight/in/src"
     assert (guest.spawned["cwd"], guest.open, guest.network) == ("/run/preflight/in/project", False, 0)
@@ -389,7 +389,7 @@ def test_what_was_compiled_before_goes_in_and_nothing_is_compiled(place):
     guest, said = PlayedGuest(ended(codec.render(report()).encode())), []
     _, (spec, _) = run_played(place, guest, said, distro="debian-13")
     assert spec.inputs["src/cgroup_preflight"] == compiled
-    assert spec.agent == compiled / "guest" / "inside"
+    assert spec.tool == compiled
     assert guest.asked == []
     assert len(said) == 2
 

@@ -31,6 +31,8 @@ class Qemu:
         self._outer, self._monitor = socket.socketpair()
         self.lines = (self.line, *((self._outer,) if spec.states else ()))
         self.paused, self.resumed_from = False, None
+        #: What happened to the machine that loads the tool, in order.
+        self.loading: list[str] = []
         self.commands: list[str] = []
         self.renewed: list[Frame] = []
         self.closed = False
@@ -38,6 +40,15 @@ class Qemu:
         self._threads = [threading.Thread(target=work, daemon=True) for work in (self._serve_monitor, self._serve)]
         for thread in self._threads:
             thread.start()
+
+    def fill(self, *, alone):
+        self.loading.append("tool" if alone else "all")
+        if self.wrong == "has no room" and not alone:
+            raise StateError(self.wrong)
+
+    @property
+    def _loads(self):
+        return self.spec.tool is not None and self.spec.states is not None and not self.resumed
 
     def console_tail(self, lines):
         return ("panic",)
@@ -60,6 +71,10 @@ class Qemu:
     def _serve(self):
         try:
             if self.spec.states is not None and not self.resumed:
+                if self._loads:
+                    self._agent.sendall(b"P")
+                    assert self._agent.recv(1) == b"\n"
+                    self.loading.append("loaded")
                 self._agent.sendall({"dies in the boot": b"", "talks nonsense": b"x"}.get(self.wrong, b"P"))
                 if self.wrong == "dies in the boot":
                     self._agent.close()
@@ -95,6 +110,7 @@ class Qemu:
                 if name == self.wrong:
                     self._say({"error": {"desc": "no"}})
                     continue
+                self.loading.append(name)
                 if name == "migrate":
                     state = self._save(given)
                 elif name == "migrate-incoming":
@@ -212,6 +228,69 @@ def test_other_machines_have_other_states(machines, image):
     assert not machines(**kinds[KEPT]).resumed
     assert len(machines.files) == KEPT
     assert [machines(**changes).resumed for changes in kinds] == [False, False, False, False, False]
+
+
+@pytest.fixture
+def tool(tmp_path):
+    """The compiled package of this tool."""
+    (tmp_path / "tool" / "cli").mkdir(parents=True)
+    (tmp_path / "tool" / "cli" / "run.pyc").write_bytes(b"compiled")
+    return tmp_path / "tool"
+
+
+def test_the_tool_is_loaded_before_the_state_is_saved_and_the_project_comes_after_it(machines, tool):
+    assert [machines(tool=tool).resumed for _ in range(2)] == [False, True]
+    first, second = machines.started
+    steps = [step for step in first.loading if step in ("tool", "loaded", "stop", "migrate", "all", "cont")]
+    assert steps == ["tool", "loaded", "stop", "migrate", "all", "cont"]
+    assert [step for step in second.loading if step in ("all", "cont")] == ["all", "cont"]
+    assert [made.renewed[0].head["op"] for made in machines.started] == ["renew", "renew"]
+
+
+def test_without_a_tool_the_disk_is_written_once_before_the_pause_ends(machines):
+    assert [machines().resumed for _ in range(2)] == [False, True]
+    assert [[step for step in made.loading if step in ("all", "cont")] for made in machines.started] == [
+        ["all", "cont"]
+    ] * 2
+
+
+@pytest.mark.parametrize("with_tool", [True, False])
+def test_a_project_that_the_disk_has_no_room_for_boots_without_a_pause(machines, tool, with_tool):
+    assert not machines("has no room", tool=tool if with_tool else None).resumed
+    assert machines.started[-1].spec.states is None
+
+
+def test_a_state_with_another_tool_is_never_used(machines, tool, tmp_path):
+    machines(tool=tool)
+    (tool / "cli" / "run.pyc").write_bytes(b"another")
+    assert [machines(tool=tool).resumed for _ in range(2)] == [False, True]
+    (tool / "cli" / "run.pyc").rename(tool / "cli" / "other.pyc")
+    assert [machines(tool=tool).resumed for _ in range(2)] == [False, True]
+    assert not machines().resumed
+    (tool / "cli" / "other.pyc").rename(tool / "cli" / "run.pyc")
+    (tool / "cli" / "run.pyc").write_bytes(b"compiled")
+    assert [machines(**words).resumed for words in ({"tool": tool}, {})] == [True, True]
+
+
+def test_a_tool_that_cannot_be_read_is_loaded_by_a_plain_boot(machines, tool):
+    (tool / "cli" / "run.pyc").unlink()
+    (tool / "cli" / "run.pyc").symlink_to("nowhere")
+    assert not machines(tool=tool).resumed
+    assert machines.started[-1].spec.states is None
+
+
+@pytest.mark.parametrize("wrong", ["migrate", "does not save all"])
+def test_a_machine_with_the_tool_whose_state_is_not_saved_has_its_own_disk(machines, tool, wrong):
+    assert not machines(wrong, tool=tool).resumed
+    assert machines.started[-1].loading[-2:] == ["all", "cont"]
+    assert (machines.files, len(machines.started)) == ([], 1)
+
+
+@pytest.mark.parametrize("wrong", ["dies in the boot", "talks nonsense"])
+def test_a_machine_that_ends_while_it_loads_the_tool_is_an_error_of_the_boot(machines, tool, wrong):
+    with pytest.raises(GuestError, match=r"booting|something else"):
+        machines(wrong, tool=tool)
+    assert machines.started[-1].closed
 
 
 @pytest.mark.parametrize("what", ["image", "qemu"])

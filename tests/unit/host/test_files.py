@@ -14,6 +14,7 @@ from cgroup_preflight.host.files import (
     NotRegularError,
     locked_folder,
     open_regular,
+    regular_handle,
     replacing,
     sync_folder,
     temporary_path,
@@ -257,6 +258,18 @@ def test_a_file_that_becomes_a_fifo_after_the_look_is_not_read(tmp_path: Path, m
     monkeypatch.setattr("cgroup_preflight.host.files.os.stat", lambda *_args, **_more: before)
     with pytest.raises(NotRegularError):
         open_regular(str(tmp_path / "fifo"), follow=False)
+
+
+@pytest.mark.timeout(20)
+def test_where_no_device_can_be_one_call_less_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was opened must be a regular file all the same, and a FIFO does not block."""
+    (tmp_path / "a").write_bytes(b"x")
+    os.mkfifo(tmp_path / "fifo")
+    monkeypatch.setattr("cgroup_preflight.host.files.os.stat", lambda *_args, **_more: pytest.fail("asked"))
+    os.close(regular_handle(str(tmp_path / "a"), follow=True, may_be_device=False))
+    for path, error in (("fifo", NotRegularError), ("", IsADirectoryError), ("none", FileNotFoundError)):
+        with pytest.raises(error):
+            regular_handle(str(tmp_path / path), follow=True, may_be_device=False)
 
 
 def test_a_lock_is_for_a_folder(tmp_path: Path) -> None:

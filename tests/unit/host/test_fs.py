@@ -255,3 +255,19 @@ def test_a_file_of_proc_is_read_whole(fs, tmp_path):
     (tmp_path / "environ").write_bytes(b"A=\xff\0" * 40_000)
     assert fs.quick("/environ").value == b"A=\xff\0" * 40_000
     assert fs.quick("/none").why is Why.ABSENT
+
+
+def test_only_where_no_device_can_be_a_file_is_opened_at_once(monkeypatch, tmp_path):
+    """A tree can have anything anywhere, and links of /proc lead anywhere."""
+    looked = []
+    real = os.stat
+    monkeypatch.setattr(
+        "cgroup_preflight.host.files.os.stat", lambda path, **how: looked.append(path) or real(path, **how)
+    )
+    assert LiveFs().read("/sys/devices/system/cpu/online").value
+    assert not looked
+    assert LiveFs().read("/proc/self/comm").value
+    (tmp_path / "sys").mkdir()
+    os.mkfifo(tmp_path / "sys" / "x")
+    assert LiveFs(str(tmp_path)).read("/sys/x").why is Why.MALFORMED
+    assert looked == ["/proc/self/comm", f"{tmp_path}/sys/x"]

@@ -1,6 +1,7 @@
 """Runs the checks of Go programs, once as the program is and once with the settings that the plan adds."""
 
 import importlib
+from collections.abc import Sequence
 
 from cgroup_preflight.checks.defects import defect
 from cgroup_preflight.checks.go import CHECKS
@@ -22,16 +23,20 @@ def run_go_checks(bare: Subject, fitted: Subject | None = None) -> tuple[Finding
 
     What the generated settings fix is a pass that says so, at the line that would be wrong without them.
     """
-    final = fitted or bare
-    findings = _run(final)
+    final, checks = fitted or bare, [load_check(code) for code in CHECKS]
+    findings = _run(final, checks)
     left = {(item.code, item.location) for item in findings}
-    fixed = [_fixed(item) for item in _run(bare) if item.status in PROBLEMS and (item.code, item.location) not in left]
+    fixed = [
+        _fixed(item)
+        for item in _run(bare, checks)
+        if item.status in PROBLEMS and (item.code, item.location) not in left
+    ]
     return (_summary(final), *findings, *(fixed if fitted is not None else ()))
 
 
-def _run(subject: Subject) -> list[Finding]:
+def _run(subject: Subject, checks: Sequence[GoCheck]) -> list[Finding]:
     found: list[Finding] = []
-    for check in map(load_check, CHECKS):
+    for check in checks:
         if subject.program.info is None and not check.any_program:
             continue
         try:

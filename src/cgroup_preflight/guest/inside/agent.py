@@ -19,11 +19,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cgroup_preflight.guest.inside import jobs, page_tables
+from cgroup_preflight.guest.inside import jobs, loaded, page_tables
 from cgroup_preflight.guest.inside.frames import Decoder, Frame, encode
 
 #: Seconds that the device of the channel may take to appear.
 _DEVICE_SECONDS = 20.0
+#: What the host hears at the pause (guest/words.py).
+_PAUSED = b"P"
+#: Seconds for what is left to do of the boot: later runs would have to do it otherwise.
+_SETTLE_SECONDS = 0.5
 _Head = dict[str, Any]
 _Answer = tuple[_Head, bytes]
 
@@ -201,14 +205,28 @@ def _open_raw(path: str) -> int:
     return channel
 
 
+def _pause(channel: int) -> None:
+    """Returns in each machine that goes on from here."""
+    time.sleep(_SETTLE_SECONDS)
+    _write(channel, _PAUSED)
+    os.read(channel, 1)
+
+
 def main(argv: list[str]) -> int:
     """Moves to a leaf cgroup and serves the channel that the one argument names."""
     home = jobs.own_cgroup(Path("/proc/self/cgroup").read_text())
     jobs.move_to_leaf(home)
+    order = loaded.order()
+    if order is not None:
+        loaded.load(order.folders)
+        loaded.unmount(order.disk, order.place)
     # The service manager forks for each command of a unit, and the tool is a fork of this process.
     for pid in (1, os.getpid()):
         page_tables.copy_at_fork(pid)
     channel = _open_raw(argv[0])
+    if order is not None:
+        _pause(channel)
+        loaded.mount(order.disk, order.place)
     serve(channel, Agent(home, channel))
     return 0
 

@@ -8,6 +8,8 @@ import traceback
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+from cgroup_preflight.guest.inside import loaded
+
 _PACKAGE = "cgroup_preflight"
 #: New objects after which Python looks for garbage.
 _GARBAGE = 50_000
@@ -71,9 +73,7 @@ def tool(words: list[str], folders: list[str]) -> int:
     gc.freeze()
     # Nearly all that the tool makes lives to its end: by default each collection would look for garbage in vain.
     gc.set_threshold(_GARBAGE)
-    for name in [name for name in sys.modules if name.partition(".")[0] == _PACKAGE]:
-        del sys.modules[name]
-    sys.path[:] = [*folders, *(entry for entry in sys.path if not os.path.isdir(os.path.join(entry, _PACKAGE)))]
+    loaded.use(folders)
     sys.argv[:] = ["cgroup-preflight", *words]
     # By name, because this file belongs to the agent's package and not to the one in `folders`.
     return int(importlib.import_module(f"{_PACKAGE}.cli").main(words))
