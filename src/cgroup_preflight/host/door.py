@@ -98,6 +98,12 @@ class Files(MachineFs, Protocol):
     def touch(self, folder: str) -> None:
         """Sets the time of a folder to now, by the machine's clock: so systemd sees new unit files in it."""
 
+    def mount_memory(self, folder: str) -> None:
+        """Mounts a file system in memory there, with room for all memory, and huge pages where the kernel has them (tmpfs(5))."""
+
+    def unmount(self, folder: str) -> None:
+        """Takes a file system of `mount_memory` away; files in it that are open stay until they are closed (MNT_DETACH)."""
+
     def free(self, path: str, start: int, end: int) -> None:
         """Gives back the blocks between two offsets (fallocate(2), FALLOC_FL_PUNCH_HOLE); nothing where that cannot be."""
 

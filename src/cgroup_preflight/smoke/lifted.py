@@ -9,8 +9,10 @@ from cgroup_preflight.host.cgroup import Observer
 
 
 @contextmanager
-def lifted(engine: Engine, observer: Observer, places: Iterable[tuple[str, str]]) -> Iterator[None]:
-    """Lifts the limits in these cgroups and attribute files, and sets them again at the end.
+def lifted(
+    engine: Engine, observer: Observer, places: Iterable[tuple[str, str]], *, to: str = "max"
+) -> Iterator[None]:  # fmt: skip
+    """Lifts the limits in these cgroups and attribute files to another value, and sets them again at the end.
 
     `systemctl set-property` would leave a drop-in behind. Where a limit cannot be lifted, the probe does not reach what
     it tests, which stays unverified.
@@ -21,7 +23,7 @@ def lifted(engine: Engine, observer: Observer, places: Iterable[tuple[str, str]]
             if isinstance(reading, Known) and _is_limit(reading.value):
                 path = observer.path(cgroup, attribute)
                 stack.callback(engine.write_attribute, path, reading.value)
-                engine.write_attribute(path, "max")
+                engine.write_attribute(path, to)
         yield
 
 

@@ -3,8 +3,10 @@
 It needs coreutils and util-linux, and no Python on the machine whose limits are proven. It runs under dash, busybox ash
 and bash. What the limits do to it is read outside, from the kernel's files (`smoke.pushes`).
 
-Call: `sh payload.sh GATE [STORE INPUT OUTPUT]`. GATE is a FIFO of this process alone. STORE is a new name in a file system
-in memory, or empty. INPUT and OUTPUT are files in place of stdin and stdout.
+Call: `sh payload.sh GATE [STORE KEPT INPUT OUTPUT]`. GATE is a FIFO of this process alone. STORE and KEPT are new names in
+file systems in memory, or empty: one for `push`, where huge pages save time, the other for `keep`, which has exactly as many
+bytes as its line says. INPUT and OUTPUT are files in place of stdin and stdout; each word then gives stdout an empty line,
+so that its reader need not look at OUTPUT again and again.
 
 Each line on stdin is `KIND AMOUNT`. What it starts stays until the line `drop`, and ends with this process:
 
@@ -23,13 +25,15 @@ ended before that.
 SCRIPT = r"""PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 export PATH LC_ALL=C
 gate=$1 started= enough= online= reader= lives=$BASH_VERSION$KSH_VERSION$YASH_VERSION$ZSH_VERSION
-if [ $# -gt 1 ]; then exec <"$3" >>"$4"; fi
+if [ $# -gt 1 ]; then exec 3>&1 <"$4" >>"$5"; else exec 3>/dev/null; fi
 exec 2>/dev/null
+umask 077
 # Without a store: what is no file takes no memory, and memory is that of a process.
-exec 6</dev/null
-case $2 in
-/?*) umask 077; command exec 6<>"$2" && rm -f -- "$2" ;;
-esac
+exec 6</dev/null 9</dev/null
+case $2 in /?*) command exec 6<>"$2" && rm -f -- "$2" ;; esac
+case $3 in /?*) command exec 9<>"$3" && rm -f -- "$3" ;; esac
+
+say() { echo "$1"; echo >&3; }
 
 # Uses CPU time until this payload ends: one that is killed cannot end its children.
 burn() {
@@ -45,9 +49,9 @@ bound() {
   read -r online </sys/devices/system/cpu/online
   if [ "$online" != "$1" ]; then
     read -r self _ </proc/self/stat
-    taskset -p -c "$1" "$self" >/dev/null || { echo "refused $1"; exit; }
+    taskset -p -c "$1" "$self" >/dev/null || { say "refused $1"; exit; }
   fi
-  echo "bound $1"
+  say "bound $1"
   read -r _ <&7
   burn
 }
@@ -92,7 +96,7 @@ some() {
       case $enough in 1) break ;; esac
     done
   fi
-  case $1 in ?*) { echo "started $1"; [ -z "$lives" ] || read -r _ <&7; } & ;; esac
+  case $1 in ?*) { say "started $1"; [ -z "$lives" ] || read -r _ <&7; } & ;; esac
   read -r _ <&7
 }
 
@@ -100,19 +104,19 @@ some() {
 first() { echo 1000 >/proc/self/oom_score_adj; }
 
 # Memory in a file in memory, which is charged as any other: the kernel allocates it without a page table entry for each
-# page. Without such a file, or where it is full, memory of a process. $2 is what the process does first.
+# page. Without such a file, or where it is full, memory of a process. $2 is what the process does first, $3 the file.
 fill() {
   ends
   before=$!
   trap stop TERM
-  ($2; exec fallocate -l "$1" /proc/self/fd/6) &
+  ($2; exec fallocate -l "$1" "/proc/self/fd/$3") &
   wait $!
   ended=$? before=$!
   trap - TERM
   if [ $ended -eq 0 ]; then
-    echo "full $1"
+    say "full $1"
   elif [ $ended -gt 128 ]; then
-    echo "ended $ended"
+    say "ended $ended"
   else
     hold "$1" "$2" /dev/zero
   fi
@@ -138,7 +142,7 @@ hold() {
   reader=$!
   ($2; exec dd if="$3" bs="$1" count=1 iflag=fullblock >&4 5<&- 4>&-) &
   exec 5<&- 4>&-
-  wait $reader && echo "full $1"
+  wait $reader && say "full $1"
   reader=
   wait $!
 }
@@ -157,21 +161,22 @@ drop() {
   wait
   started=
   : >/proc/self/fd/6
+  : >/proc/self/fd/9
 }
 
 # Without a trap for SIGTERM here: one that a child has not yet replaced would lose the signal that ends the child.
 exec 8<>"$gate"
-echo "up $$"
+say "up $$"
 while read -r kind amount _; do
   case $kind in
   cpu) i=0; while [ $i -lt "$amount" ]; do begin burn; i=$((i + 1)); done ;;
   load) IFS=,; set -- $amount; unset IFS; for cpu; do begin bound "$cpu"; done ;;
   go) exec 8>&- ;;
   tasks) begin crowd "$amount" ;;
-  push) begin fill "$amount" first ;;
-  keep) begin fill "$amount" : ;;
+  push) begin fill "$amount" first 6 ;;
+  keep) begin fill "$amount" : 9 ;;
   own) begin own "$amount" : ;;
-  drop) drop; exec 8<>"$gate"; echo "over 0" ;;
+  drop) drop; exec 8<>"$gate"; say "over 0" ;;
   esac
 done
 drop

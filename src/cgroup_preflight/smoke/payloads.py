@@ -8,8 +8,9 @@ is moved into a slice of its own, which the manager makes with the settings that
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
+from cgroup_preflight.core.errors import HostError
 from cgroup_preflight.core.reading import Known
 from cgroup_preflight.core.records import TYPE_CHECKING
 from cgroup_preflight.engines.base import Engine
@@ -17,7 +18,7 @@ from cgroup_preflight.host.cgroup import Observer
 from cgroup_preflight.plan.unit_syntax import setting_pairs
 from cgroup_preflight.plan.unitfile import slice_file
 from cgroup_preflight.smoke.payload import SCRIPT
-from cgroup_preflight.smoke.probe_plan import Probe, ProbeUnit, probe_launch
+from cgroup_preflight.smoke.probe_plan import ProbeUnit, probe_launch
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -32,8 +33,9 @@ else:
 #: The most payloads that wait at the same time.
 AT_ONCE = 8
 _SHELL, _SCRIPT = "/bin/sh", "payload.sh"
-#: A file system in memory of a guest. Elsewhere it is also for other programs, which a full one would harm.
+#: The file system in memory of a guest. Elsewhere it is also for other programs, which a full one would harm.
 STORES = "/dev/shm"  # noqa: S108 - its names are made up for the run
+_PIPE_MAX = 1 << 16
 #: On another machine nothing keeps the FIFO open between two lines, so the payload does: its input never comes to an end.
 _KEEPS_INPUT = 'exec <>"$0"; exec "$@"'
 
@@ -52,6 +54,9 @@ class Payloads(Protocol):
 
     def output(self, item: ProbeUnit) -> str:
         """The file with what a payload says."""
+
+    def heard(self, seconds: float) -> bool:
+        """Waits until a payload says something, for at most `seconds`; False, at once, where only its file shows that."""
 
 
 class _Lines:
@@ -139,6 +144,9 @@ class ServicePayloads:
     def output(self, item: ProbeUnit) -> str:
         return self._lines.file(item.unit, "out")
 
+    def heard(self, seconds: float) -> bool:  # noqa: ARG002 - a service has no pipe to this tool
+        return False
+
 
 class MovedPayloads:
     """Payloads that this process starts, and moves into slices that the engine makes; as root, in a guest.
@@ -148,7 +156,10 @@ class MovedPayloads:
 
     def __init__(self, engine: Engine, observer: Observer, door: "Door", scope: str, folder: str) -> None:
         self._engine, self._observer, self._programs = engine, observer, door.programs
-        self._scope = scope
+        self._files, self._processes = door.files, door.processes
+        self._scope, self._folder = scope, folder
+        #: A file system in memory for them alone, and whether it was tried to make one.
+        self._store, self._has_tried = STORES, False
         # No dash: the slice is next to that of the run, and not in it.
         self._waiting = f"{scope}_wait.slice"
         self._lines = _Lines(door.files, folder)
@@ -156,16 +167,6 @@ class MovedPayloads:
         #: By name, which is that of the first unit; and the names by the unit that each is for now.
         self._begun: dict[str, Running] = {}
         self._names: dict[str, str] = {}
-
-    def make_room(self, probes: Sequence[Probe], available: int) -> None:
-        """Lets files in memory be as large as these probes need; `available` are the bytes of memory of the guest.
-
-        The kernel takes no more for such a file than the file system may have (mm/shmem.c, shmem_fallocate), which is half
-        of the memory unless somebody sets it. A payload whose file is full goes on with the memory of a process.
-        """
-        most = max((probe.amount for probe in probes if probe.kind not in ("cpu", "tasks")), default=0)
-        if most > available // 2:
-            self._programs.run(("mount", "-o", "remount,size=100%", STORES))
 
     def begin(self, units: Sequence[ProbeUnit], later: Sequence[ProbeUnit], pause: Callable[[], None]) -> None:
         """Starts the first payloads, which wait, and calls `pause` after each; makes their slices, and of `later` ones, too.
@@ -202,6 +203,10 @@ class MovedPayloads:
             self._lines.close(name)
             self._programs.stop(process)
         self._begun.clear()
+        if self._store != STORES:
+            with suppress(HostError):
+                self._files.unmount(self._store)
+            self._store = STORES
 
     @contextmanager
     def started(self, units: Sequence[ProbeUnit], longest: float) -> Iterator[dict[str, str]]:  # noqa: ARG002 - it ends with the guest
@@ -228,6 +233,16 @@ class MovedPayloads:
     def output(self, item: ProbeUnit) -> str:
         return self._lines.file(self._names[item.unit], "out")
 
+    def heard(self, seconds: float) -> bool:
+        pipes = {
+            item.stdout.fileno(): item.stdout for item in self._begun.values() if item.stdout and not item.stdout.closed
+        }
+        for number in self._processes.wait((), seconds, [*pipes]):
+            # One that has ended can be read at once, again and again.
+            if not os.read(number, _PIPE_MAX):
+                pipes[number].close()
+        return True
+
     def _process(self, item: ProbeUnit) -> "Running":
         return self._begun[self._names[item.unit]]
 
@@ -236,8 +251,23 @@ class MovedPayloads:
         free = next((name for name in self._begun if name not in self._names.values()), None)
         self._names[item.unit] = free or item.unit
         if free is None:
-            files = (f"{STORES}/{item.unit}", self._lines.open(item.unit), self._lines.file(item.unit, "out"))
+            stores = (f"{self._make_store()}/{item.unit}", f"{STORES}/{item.unit}.kept")
+            files = (*stores, self._lines.open(item.unit), self._lines.file(item.unit, "out"))
             self._begun[item.unit] = self._programs.start((*self._lines.command(item.unit), *files))
+
+    def _make_store(self) -> str:
+        """A folder in memory for all payloads: one of their own has huge pages, and room for all memory of the guest.
+
+        The usual one has room for half of it, and a payload whose file is full goes on with the memory of a process.
+        """
+        if not self._has_tried:
+            self._has_tried = True
+            with suppress(HostError):
+                place = os.path.join(self._folder, "store")
+                self._files.make_folder(place, 0o700)
+                self._files.mount_memory(place)
+                self._store = place
+        return self._store
 
     def _put(self, item: ProbeUnit, cgroup: str) -> None:
         self._engine.write_attribute(self._observer.path(cgroup, "cgroup.procs"), str(self._process(item).pid))

@@ -230,8 +230,8 @@ _ORDER = ("cpu", "tasks", "high", "max", "swap")
 #: With a quota below this, or with more bytes than this per CPU of it, the other probes of a unit would take too long.
 _QUOTA_LEAST = 0.2
 _BYTES_MOST = 1 << 30
-#: The share of the CPUs, and of the free memory, that probes at the same time may use together.
-_AT_ONCE = 0.75
+#: The share of the CPUs that quotas at the same time may use together, and of the free memory that other probes may.
+_CPUS_AT_ONCE, _BYTES_AT_ONCE = 0.9, 0.75
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -297,12 +297,19 @@ def _unit(unit: str, numbers: Sequence[int], probes: Sequence[Probe]) -> ProbeUn
     )
 
 
-def lanes(scope: str, units: Iterable[ProbeUnit]) -> tuple[tuple[int, ...], ...]:
-    """Probes by the top slice that they are below: two that share one never run at the same time."""
+def lanes(scope: str, units: Iterable[ProbeUnit], probes: Sequence[Probe]) -> tuple[tuple[int, ...], ...]:
+    """Probes by the top slice that they are below: two that share one never run at the same time.
+
+    Quotas come first, the largest before others: their CPU is idle much of the time, so that another one fits in.
+    """
     tops: dict[str, list[int]] = {}
     for unit in units:
         tops.setdefault(top_slice(scope, unit.in_slice), []).extend(unit.probes)
-    return tuple(map(tuple, tops.values()))
+    return tuple(tuple(sorted(numbers, key=lambda number: _turn(probes[number]))) for numbers in tops.values())
+
+
+def _turn(probe: Probe) -> tuple[bool, float]:
+    return (False, -probe.limit) if probe.kind == "cpu" else (True, 0.0)
 
 
 def top_slice(scope: str, in_slice: str) -> str:
@@ -321,11 +328,11 @@ def has_room(probe: Probe, running: Sequence[Probe], capacity: Capacity) -> bool
     quotas = [item for item in running if item.kind == "cpu"]
     others = [item for item in running if item.kind != "cpu"]
     if probe.kind == "cpu":
-        return not quotas or sum(item.limit for item in (probe, *quotas)) <= capacity.cpus * _AT_ONCE
+        return not quotas or sum(item.limit for item in (probe, *quotas)) <= capacity.cpus * _CPUS_AT_ONCE
     if probe.kind == "tasks" and any(item.kind == "tasks" for item in others):
         return False
     used = sum(item.amount for item in (probe, *others) if item.kind != "tasks")
-    return not others or (len(others) < capacity.cpus and used <= capacity.available_bytes * _AT_ONCE)
+    return not others or (len(others) < capacity.cpus and used <= capacity.available_bytes * _BYTES_AT_ONCE)
 
 
 def probe_launch(

@@ -1,6 +1,7 @@
 """Shows that each limit acts: runs the payload against it, in the slice tree of the run."""
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import MappingProxyType
 
 from cgroup_preflight.config.properties import BY_NAME
@@ -20,8 +21,9 @@ from cgroup_preflight.smoke.neighbour import (
     state_of,
 )
 from cgroup_preflight.smoke.payloads import AT_ONCE, Payloads
-from cgroup_preflight.smoke.probe_plan import Capacity, Probe, ProbeUnit, has_room, lanes, probe_units
+from cgroup_preflight.smoke.probe_plan import Capacity, Probe, ProbeUnit, lanes, probe_units
 from cgroup_preflight.smoke.pushes import LONGEST, UP_SECONDS, Pushes, deadline, is_throttled
+from cgroup_preflight.smoke.turns import Turns
 
 if TYPE_CHECKING:
     from cgroup_preflight.host.door import Door
@@ -62,6 +64,8 @@ class Probes:
         self._slices = slices
         self._payloads = payloads
         self._pushes = Pushes(observer, door, payloads)
+        #: Whether quotas are tested: they are in the way of all other probes, and these in theirs.
+        self._has_quotas = False
 
     def run_all(
         self, scope: str, probes: tuple[Probe, ...], say: Callable[[str], None], meanwhile: Iterator[None],
@@ -77,8 +81,8 @@ class Probes:
         units = probe_units(scope, probes)
         by_number = {number: unit for unit in units for number in unit.probes}
         roof = self._roof(probes)
+        self._has_quotas = any(item.kind == "cpu" for item in probes)
         seen: dict[int, ProbeEvidence] = {}
-        running: set[int] = set()
         ended = False
 
         def first_lane() -> Iterator[None]:
@@ -86,41 +90,39 @@ class Probes:
             yield from meanwhile
             ended = True
 
-        def fits(number: int) -> bool:
-            probe, others = probes[number], [probes[other] for other in running]
-            return (ended or (probe.kind == "cpu" and may_begin(probe))) and has_room(probe, others, capacity)
+        def may(number: int) -> bool:
+            return ended or (probes[number].kind == "cpu" and may_begin(probes[number]))
 
-        def lane(numbers: Sequence[int]) -> Iterator[None]:
-            todo = list(numbers)
-            while todo:
-                number = next(filter(fits, todo), None)
+        def lane(turns: Turns, mine: int) -> Iterator[None]:
+            while turns.are_left(mine):
+                number = turns.begin(mine, may)
                 if number is None:
                     yield
                     continue
-                probe = probes[number]
-                limit = probe.expectation.property.name
-                say(f"testing {limit} of {probe.label} ({len(seen) + 1}/{len(probes)})")
-                todo.remove(number)
-                running.add(number)
-                unit = by_number[number]
+                probe, unit = probes[number], by_number[number]
+                say(f"testing {probe.expectation.property.name} of {probe.label} ({len(seen) + 1}/{len(probes)})")
                 usable = [one for one in some if one.unit not in refused]
                 mate = neighbour_of(unit, probe, usable, probes, peaks)
-                stay = probe.kind == "tasks" and _needs_tasks(unit, probes, todo[:1])
-                early = not ended
+                after, early = turns.after(mine), not ended
+                # The next one needs some tasks more.
+                stay = probe.kind == "tasks" and after in unit.probes and probes[after].kind == "tasks"
                 seen[number] = yield from self._push(unit, probe, refused.get(unit.unit, ""), mate, roof, stay=stay)
-                running.remove(number)
                 if early and seen[number].said and not is_throttled(seen[number].said[0]):
                     # The services that were stopping may have had its CPU time: it gets another turn.
                     del seen[number]
-                    todo.append(number)
+                    turns.put_back(mine, number)
                     while not ended:
                         yield
+                else:
+                    turns.end(mine, number, lacked_cpu=_lacked_cpu(seen[number]))
 
         longest = _MEANWHILE_SECONDS + UP_SECONDS + sum(deadline(probe) + LONGEST + 1 for probe in probes)
         for first in range(0, len(units), AT_ONCE):
             some = units[first : first + AT_ONCE]
             with self._payloads.started(some, longest) as refused:
-                self._together([first_lane(), *(lane(numbers) for numbers in lanes(scope, some))])
+                ways = lanes(scope, some, probes)
+                turns = Turns(probes, ways, capacity)
+                self._together([first_lane(), *(lane(turns, mine) for mine in range(len(ways)))])
         self._together([first_lane()])
         return tuple(seen[number] for number in range(len(probes)))
 
@@ -152,13 +154,17 @@ class Probes:
     ) -> Generator[None, None, ProbeEvidence]:
         """Pushes once, as `kind` where it is another than that of the probe; tasks can `stay`."""
         probe, target, own = seen.probe, seen.cgroup, self._payloads.cgroup(item)
-        with lifted(self._engine, self._observer, self._in_the_way(item, probe, own, target)):
+        with lifted(self._engine, self._observer, self._in_the_way(item, probe, own, target)), self._polite(probe, own):
             # Not sooner: tasks that stay may still be refused by a limit that is lifted now.
             before = self._pushes.events(target, own, probe.kind)
             if not before and probe.kind != "cpu":
                 return replace(seen, unread=True)
             said = yield from self._pushes.push(item, probe, target, before, kind, stay=stay)
         after, now = self._pushes.events(target, own, probe.kind), self._limit(probe, target)
+        if probe.kind == "cpu" and said:
+            # They could not end before their next period begins, and the next quota would wait for that.
+            with lifted(self._engine, self._observer, self._quotas(own)):
+                yield from self._pushes.drop(item)
         # One that somebody has set meanwhile is not the limit that was to be proven.
         in_force = seen.in_force if now is None or agrees(probe.expectation, now) else now
         return replace(
@@ -223,28 +229,61 @@ class Probes:
     def _in_the_way(self, item: ProbeUnit, probe: Probe, own: str, target: str) -> Iterator[tuple[str, str]]:
         """Limits that act before this one: cgroups and their files.
 
-        Beyond memory.high the kernel slows down; and the probe of a slice runs in a unit with limits of its own.
+        Beyond memory.high the kernel slows down; and the probe of a slice runs in a unit with limits of its own. Under a
+        quota, what starts many processes would take many periods.
         """
+        if probe.kind != "cpu":
+            yield from self._quotas(own)
         if probe.is_slice and probe.kind in ("max", "swap"):
             yield target, "memory.high"
         if probe.is_slice:
             carried = (BY_NAME[setting.property].attribute for setting in item.settings)
             yield from ((own, attribute) for attribute in carried if attribute)
 
+    def _quotas(self, own: str) -> Iterator[tuple[str, str]]:
+        """Where this cgroup and the slices around it have quotas."""
+        if self._has_quotas:
+            yield from ((cgroup, "cpu.max") for cgroup in (*self._around(own), own))
+
+    def _around(self, own: str) -> list[str]:
+        """The slices of the run around a cgroup, the outermost first."""
+        return sorted(cgroup for cgroup in self._slices.values() if own.startswith(f"{cgroup}/"))
+
+    @contextmanager
+    def _polite(self, probe: Probe, own: str) -> Iterator[None]:
+        """The least weight for a probe that is no quota's: a quota is reached in time, and others use what it leaves.
+
+        Next to one of the same weight, what a quota's processes use would be lost until they have more than the quota.
+        """
+        place = ([*self._around(own), own][:2][-1], "cpu.weight")
+        reading = self._observer.read(*place) if self._has_quotas and probe.kind != "cpu" else None
+        # One that is idle (cpu.idle) has a weight of 0 that cannot be set.
+        if isinstance(reading, Known) and reading.value.strip() not in ("0", "1"):
+            with lifted(self._engine, self._observer, (place,), to="1"):
+                yield
+        else:
+            yield
+
     def _together(self, lanes: Sequence[Iterator[None]]) -> None:
         """Gives each lane a turn, again and again, until all have ended."""
         active = list(lanes)
         while active:
-            looked = self._clock.monotonic()
+            looked, before = self._clock.monotonic(), len(active)
             active = [lane for lane in active if next(lane, _END) is not _END]
-            if active:
+            # One that has ended makes room for others.
+            if active and len(active) == before:
                 # On an emulated CPU a look takes long, and the processes under test need that CPU.
-                self._clock.sleep(max(_PAUSE, 2 * (self._clock.monotonic() - looked)))
+                pause = max(_PAUSE, 2 * (self._clock.monotonic() - looked))
+                if not self._payloads.heard(pause):
+                    self._clock.sleep(pause)
 
 
-def _needs_tasks(unit: ProbeUnit, probes: Sequence[Probe], following: Iterable[int]) -> bool:
-    """Whether one of the probes that follow needs some tasks more in the same unit."""
-    return any(number in unit.probes and probes[number].kind == "tasks" for number in following)
+def _lacked_cpu(seen: ProbeEvidence) -> bool:
+    """Whether a probe of a quota received so little CPU time that the quota could not act."""
+    stat, window = next(((line["stat"], line["longest"]) for line in seen.said if "stat" in line), (None, 0.0))
+    if not isinstance(stat, Mapping) or not isinstance(window, float):
+        return False
+    return not stat.get("nr_throttled") and bool(stat.get("usage_usec", 0) < seen.probe.limit * window * 1e6)
 
 
 _END = object()

@@ -26,7 +26,7 @@ _TASKS_DEADLINE = 60.0
 LONGEST = 60.0
 _LOOK = 0.5
 #: How often counts are read at most while a quota acts, and while a payload will say most of what they tell; seconds.
-_OFTEN, _SELDOM = 0.05, 0.1
+_OFTEN, _SELDOM = 0.02, 0.1
 #: How many periods of a quota have to be throttled.
 _PERIODS = 3
 _OUTPUT_MAX, _DIGITS = 1 << 16, 20
@@ -66,7 +66,7 @@ class Pushes:
         """Pushes against the limit of the cgroup `target`: what was read of it, none where the payload ended.
 
         `before` are its `events`. With the kind `rival` it has memory as programs have it, and is killed no sooner. Tasks
-        can `stay` for the next push of tasks.
+        can `stay` for the next push of tasks; processes that use CPU time stay until the caller drops them.
         """
         if probe.kind != "tasks":
             yield from self._clear(item)
@@ -132,8 +132,7 @@ class Pushes:
         """CPU time beyond the quota: until three periods were throttled, or the time is over.
 
         A kernel that enforces the quota makes the group pay back what it used beyond it in the next periods. A machine
-        that stood still for a while (an emulated CPU counts that as use) is measured until the group has paid. The payload
-        reads its next line when its next period begins, so what was used is read after it has ended the processes.
+        that stood still for a while (an emulated CPU counts that as use) is measured until the group has paid.
         """
         period = probe.expectation.period_usec / 1e6
         start_before, start, start_after = self._stamped(target)
@@ -141,15 +140,20 @@ class Pushes:
             return ()
         self._payloads.ask(item, f"cpu {probe.amount}")
 
+        look_at = start_after + (_PERIODS - 1) * period
+
         def is_clear() -> bool:
+            nonlocal look_at
+            if self._clock.monotonic() < look_at:
+                return False
             _, now, after = self._stamped(target)
             throttled = now.get("nr_throttled", 0) - start.get("nr_throttled", 0)
+            # The kernel counts at the end of each period, so it is clear no sooner than after those that lack.
+            look_at = after + max((_PERIODS - 1 - throttled) * period, _OFTEN)
             used = (now.get("usage_usec", 0) - start.get("usage_usec", 0)) / 1e6
             return throttled >= _PERIODS and used <= probe.limit * (after - start_before + period)
 
-        looks = self._now_and_then(is_clear, min(period / 2, _OFTEN))
-        yield from self._until(looks, deadline(probe), item=item)
-        yield from self.drop(item)
+        yield from self._until(is_clear, deadline(probe), item=item)
         before, end, after = self._stamped(target)
         if self.is_gone(item):
             return ()

@@ -151,8 +151,6 @@ def _proved(run: _Run, say: Say, before_start: Callable[[], None], *, moves: boo
         capacity = _capacity(facts, door)
         probes, untried = plan_probes(plan, numbers, capacity)
         with _moved(MovedPayloads(engine, observer, door, run.name, folder) if moves else None) as moved:
-            if moved:
-                moved.make_room(probes, capacity.available_bytes)
             load, no_load = plan_load(run.name, plan, door.processes.cpus(), value_or(facts.online_cpus, frozenset()))
             later = load.hogs if load else ()
             meanwhile = partial(moved.begin, probe_units(run.name, probes), later) if moved else None

@@ -15,6 +15,7 @@ from types import SimpleNamespace
 from urllib.parse import urlsplit
 
 from cgroup_preflight.config.model import ReadyTest
+from cgroup_preflight.core.errors import HostError
 from cgroup_preflight.core.reading import Known, Missing, Reading, Why
 from cgroup_preflight.engines.base import Exit, How, Launch, Phase, UnitState
 from cgroup_preflight.host.cgroup import Observer
@@ -69,6 +70,9 @@ class Machine(LocalFiles):
         self.ticks: list[Callable[[], None]] = []
         #: Names in folders of the machine that the test's own disk does not have.
         self.folders_of: dict[str, tuple[str, ...]] = {}
+        #: Folders with a file system in memory; it can have no more where it `mounts` none.
+        self.mounted: list[str] = []
+        self.mounts = True
         self._numbers = itertools.count(1)
         self._due: list[tuple[float, int, Callable[[], object]]] = []
 
@@ -281,6 +285,14 @@ class Machine(LocalFiles):
         """Attribute files: `memory_max="max"` is memory.max."""
         for name, text in values.items():
             self.files[f"{MOUNT}{cgroup}/{name.replace('_', '.', 1)}"] = text
+
+    def mount_memory(self, folder: str) -> None:
+        if not self.mounts:
+            raise HostError("cannot mount", where=folder, remedy=None)
+        self.mounted.append(folder)
+
+    def unmount(self, folder: str) -> None:
+        self.mounted.remove(folder)
 
     # --- network
 

@@ -93,6 +93,13 @@ def test_a_write_that_fails_says_why(tmp_path):
             write()
 
 
+def test_a_file_system_in_memory_that_cannot_be_mounted_says_why(tmp_path):
+    with pytest.raises(HostError, match=r"cannot write: (No such file|Operation not permitted)"):
+        LocalFiles().mount_memory(f"{tmp_path}/none")
+    with pytest.raises(HostError, match=r"cannot write: (No such file|Operation not permitted)"):
+        LocalFiles().unmount(f"{tmp_path}/none")
+
+
 def test_a_private_folder_is_for_this_user_only():
     files = LocalFiles()
     folder = files.private_folder("cgpf-test-")

@@ -32,7 +32,8 @@ class Payload:
             os.mkfifo(fifo)
         (folder / "payload.sh").write_text(SCRIPT.replace("PATH=", f"PATH={tools}", 1))
         self._handle = os.open(ask, os.O_RDWR | os.O_CLOEXEC)
-        words = [shell, folder / "payload.sh", folder / "gate", store, ask, self.out]
+        kept = f"{store}-kept" if store else ""
+        words = [shell, folder / "payload.sh", folder / "gate", store, kept, ask, self.out]
         # A group of its own, as a unit has a cgroup of its own.
         self.process = subprocess.Popen(
             words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
@@ -115,7 +116,7 @@ def store(request) -> Iterator[str]:
     """Where its memory is; nothing may be left there."""
     name = f"/dev/shm/cgpf-test-{os.getpid()}" if request.param == "file" else ""
     yield name
-    assert not (name and os.path.exists(name))
+    assert not (name and (os.path.exists(name) or os.path.exists(f"{name}-kept")))
 
 
 @contextlib.contextmanager
@@ -125,7 +126,9 @@ def running(shell: Path, folder: Path, store: str = "", tools: str = "") -> Iter
         yield payload
         payload.close()
         printed, _ = payload.process.communicate(timeout=_LONG)
-        assert (printed, payload.process.returncode) == ("", 0)
+        # A line for each word, so that nobody has to look for words all the time, and nothing else.
+        assert (printed.strip("\n"), payload.process.returncode) == ("", 0)
+        assert len(printed) >= len(payload.said())
         until(lambda: [] if payload.processes() else [True], 1)
     finally:
         payload.end()
@@ -215,15 +218,17 @@ def test_has_as_much_memory_as_asked_for_and_goes_on_with_the_next(shell, tmp_pa
             payload.ask(f"{kind} {size}")
             assert payload.until("full", turn)[-1] == {"full": size}
             pid = payload.process.pid
+            used, unused = (6, 9) if kind == "push" else (9, 6)
             if store:
-                assert os.stat(f"/proc/{pid}/fd/6").st_size == size
+                assert os.stat(f"/proc/{pid}/fd/{used}").st_size == size
                 # Allocated, and not only as long.
-                assert os.stat(f"/proc/{pid}/fd/6").st_blocks * 512 >= size
+                assert os.stat(f"/proc/{pid}/fd/{used}").st_blocks * 512 >= size
+                assert os.stat(f"/proc/{pid}/fd/{unused}").st_size == 0
             else:
                 assert max(int(words[21]) for words in payload.processes().values()) * 4096 > size
             payload.drop(turn)
             if store:
-                assert os.stat(f"/proc/{pid}/fd/6").st_size == 0
+                assert os.stat(f"/proc/{pid}/fd/{used}").st_size == 0
 
 
 def test_memory_as_a_program_has_it_is_in_a_page_table(shell, tmp_path, store):

@@ -1,6 +1,7 @@
 """Payloads that are moved: real processes, in slices of a played manager."""
 
 import os
+import signal
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from cgroup_preflight.host.command import LiveRunner
-from cgroup_preflight.smoke.payloads import AT_ONCE, MovedPayloads
+from cgroup_preflight.host.local import LocalProcesses
+from cgroup_preflight.smoke.payloads import AT_ONCE, STORES, MovedPayloads
 from cgroup_preflight.smoke.probe_plan import Capacity, ProbeUnit, plan_probes, probe_units
 from cgroup_preflight.smoke.probes import Probes
 from tests.unit.engines.machine import MOUNT, NUMBERS, Machine, Process, Units, slice_cgroup
@@ -50,9 +52,8 @@ class Trial:
         self.units.slices = {item.unit: slice_cgroup(item.unit) for item in self.plan.slices}
         self.probes, _ = plan_probes(self.plan, NUMBERS, PLENTY)
         self.unit_list = probe_units(SCOPE, self.probes)
-        self.payloads = MovedPayloads(
-            self.units, self.machine.observer(), replace(self.machine.door(), programs=LiveRunner()), SCOPE, str(tmp_path)
-        )  # fmt: skip
+        door = replace(self.machine.door(), programs=LiveRunner(), processes=LocalProcesses())
+        self.payloads = MovedPayloads(self.units, self.machine.observer(), door, SCOPE, str(tmp_path))
 
     def said(self, item: ProbeUnit, word: str) -> dict[str, int]:
         """The line with this word, for which it waits."""
@@ -156,3 +157,51 @@ def test_without_probes_nothing_waits(tmp_path, trial):
     trial.payloads.begin((), (), lambda: None)
     assert trial.units.calls == []
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("mounts", [True, False])
+def test_memory_to_push_is_in_a_file_system_of_their_own_and_what_is_kept_in_the_usual_one(trial, mounts):
+    """Huge pages save time, and would be more than a neighbour is to keep."""
+    trial.machine.mounts = mounts
+    (item,) = trial.unit_list
+    other = replace(item, unit=f"{SCOPE}-_load-0.service")
+    store = f"{trial.folder}/store"
+    with trial.payloads.started([item, other], 60.0) as refused:
+        assert refused == {}
+        assert trial.machine.mounted == ([store] if mounts else [])
+        for one in (item, other):
+            pid = trial.said(one, "up")["up"]
+            place = store if mounts else STORES
+            assert os.readlink(f"/proc/{pid}/fd/6") == f"{place}/{one.unit} (deleted)"
+            assert os.readlink(f"/proc/{pid}/fd/9") == f"{STORES}/{one.unit}.kept (deleted)"
+    trial.payloads.close()
+    trial.payloads.close()
+    assert trial.machine.mounted == []
+
+
+def heard(trial: Trial, seconds: float) -> float:
+    """How long it waits for a word."""
+    began = time.monotonic()
+    assert trial.payloads.heard(seconds)
+    return time.monotonic() - began
+
+
+def test_a_word_of_any_payload_ends_the_wait(trial):
+    (item,) = trial.unit_list
+    other = replace(item, unit=f"{SCOPE}-_load-0.service")
+    with trial.payloads.started([item, other], 60.0):
+        pids = [trial.said(one, "up")["up"] for one in (item, other)]
+        assert heard(trial, 60.0) < 50
+        while heard(trial, 0.2) < 0.2:
+            pass
+        trial.payloads.ask(other, "push 4096")
+        assert heard(trial, 60.0) < 50
+        assert trial.said(other, "full")
+        while heard(trial, 0.2) < 0.2:
+            pass
+        # One that has ended says nothing any more, again and again.
+        os.kill(pids[0], signal.SIGKILL)
+        assert heard(trial, 60.0) < 50
+        assert heard(trial, 0.2) >= 0.2
+        trial.payloads.ask(other, "drop 0")
+        assert heard(trial, 60.0) < 50

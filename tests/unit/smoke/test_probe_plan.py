@@ -273,7 +273,7 @@ def test_the_limits_of_a_slice_are_pushed_against_from_a_unit_in_it_with_limits_
 def test_what_is_below_one_top_slice_takes_turns():
     text = "[slices.s]\nTasksMax=90\n[slices.s-t]\nMemoryMax='1G'\n[slices.u]\nTasksMax=9\n"
     made, _ = probes(text + service("a", "MemoryMax='64M'", "s-t") + service("b", "TasksMax=20"))
-    found = lanes(SCOPE, probe_units(SCOPE, made))
+    found = lanes(SCOPE, probe_units(SCOPE, made), made)
     assert sorted(sorted(made[number].label for number in lane) for lane in found) == [
         ["a", "s-t.slice", "s.slice"], ["b"], ["u.slice"],
     ]  # fmt: skip
@@ -286,13 +286,16 @@ def test_limits_are_pushed_against_at_once_while_the_machine_has_room_for_all():
     by = {item.label if item.label != "m" else item.kind: item for item in made}
     one, two = (Capacity(cpus=cpus, available_bytes=8 << 30) for cpus in (1, 2))
     assert has_room(by["q90"], [], one)
+    assert has_room(by["q30"], [by["q50"]], one)
+    assert not has_room(by["q50"], [by["q50"]], one)
+    assert has_room(by["q30"], [by["q50"], by["q90"]], two)
+    assert not has_room(by["q50"], [by["q50"], by["q90"]], two)
+    # Other probes take what quotas leave.
     assert has_room(by["q20"], [by["q50"], by["max"]], one)
-    assert not has_room(by["q30"], [by["q50"]], one)
-    assert has_room(by["q30"], [by["q50"], by["q50"]], two)
     assert has_room(by["max"], [by["q50"], by["q20"]], one)
     assert not has_room(by["max"], [by["tasks"]], one)
     assert has_room(by["max"], [by["tasks"], by["q50"]], two)
-    assert not has_room(by["q20"], [by["q90"], by["q50"]], two)
+    assert has_room(by["tasks"], [by["max"], by["q20"]], two)
     # One limit after the other is pushed against in any case: what cannot be reached at all is not even planned.
     scarce = Capacity(cpus=2, available_bytes=(1 << 30) + (150 << 20))
     assert has_room(by["n"], [], scarce)

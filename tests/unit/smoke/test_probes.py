@@ -165,6 +165,96 @@ def test_what_a_limit_refuses_until_it_is_lifted_is_not_counted(tmp_path):
     assert seen["api.slice"].before == seen["api.slice"].after == {"max": 7, "oom_kill": 0}
 
 
+def test_quotas_are_lifted_for_all_other_pushes_and_for_the_end_of_their_own(tmp_path):
+    """Under them, what starts many processes takes many periods; and these would end with their next period only."""
+    text = (
+        '[slices.api]\nCPUQuota = "60%"\n[services.web]\nbinary = "x"\nslice = "api"\nCPUQuota = "50%"\nTasksMax = 64\n'
+    )
+    trial = Trial(tmp_path, text)
+    own = f"{SLICE}/{SCOPE}-_probe-0.service"
+    stats = {cgroup: f"{MOUNT}{cgroup}/cpu.stat" for cgroup in (own, SLICE)}
+    write = trial.units.write_attribute
+
+    def reply(kind: str, cgroup: str, unit: Unit) -> str:
+        if kind == "cpu":
+            trial.machine.files |= dict.fromkeys(stats.values(), "usage_usec 2000\nnr_throttled 5\n")
+        return well(kind, cgroup, unit)
+
+    def late(path: str, value: str) -> None:
+        # What is used while the quota is lifted would look like one that does nothing.
+        if value == "max" and path.endswith("/cpu.max") and asked(trial, "cpu"):
+            trial.machine.files |= dict.fromkeys(stats.values(), "usage_usec 900000000\nnr_throttled 5\n")
+        write(path, value)
+
+    trial.reply, trial.units.write_attribute = reply, late
+    seen = trial.run()
+    limits = {cgroup: f"{MOUNT}{cgroup}/cpu.max" for cgroup in (own, SLICE)}
+    held = [
+        (line.split()[0], files[limits[own]].split()[0], files[limits[SLICE]].split()[0])
+        for (line, _), files in zip(trial.lines, trial.held, strict=True)
+    ]
+    assert held == [
+        ("cpu", "max", "60000"), ("drop", "max", "max"), ("cpu", "50000", "60000"), ("drop", "max", "max"),
+        ("tasks", "max", "max"), ("drop", "max", "max"),
+    ]  # fmt: skip
+    assert [trial.machine.files[limits[cgroup]] for cgroup in (own, SLICE)] == ["50000 100000", "60000 100000"]
+    used = [line["stat"]["usage_usec"] for one in seen for line in one.said if "stat" in line]
+    assert len(used) == 2
+    assert max(used) < 900_000
+
+
+@pytest.mark.parametrize(
+    ("quota", "weight", "meanwhile"),
+    [
+        ("CPUQuota = '20%'", "80", "1"),
+        ("CPUQuota = '20%'", "0", "0"),
+        ("", "80", "80"),
+        ("CPUQuota = '20%'", None, None),
+    ],
+)
+def test_other_probes_leave_the_cpu_to_quotas(tmp_path, quota, weight, meanwhile):
+    """By the least weight; a cgroup that is idle cannot have one, nor one without the controller."""
+    trial = Trial(tmp_path, SERVICE.format(f"TasksMax = 64\n{quota}"))
+    trial.reply = throttles(trial)
+    path = f"{MOUNT}{SLICE}/cpu.weight"
+    trial.machine.files.pop(path, None)
+    if weight is not None:
+        trial.machine.files[path] = f"{weight}\n"
+    trial.run()
+    held = [
+        (line.split()[0], files.get(path, "").strip() or None)
+        for (line, _), files in zip(trial.lines, trial.held, strict=True)
+    ]
+    quotas = [("cpu", weight), ("drop", weight)] if quota else []
+    assert held == [*quotas, *((kind, meanwhile) for kind in ("tasks", "drop", "push", "drop"))]
+    assert trial.machine.files.get(path, "").strip() == (weight or "")
+
+
+@pytest.mark.parametrize(
+    ("shared", "used", "throttled", "pushes"),
+    [(True, 0.1, 0, 2), (True, 0.1, 1, 1), (True, 14.0, 0, 1), (False, 0.1, 0, 1)],
+)
+def test_a_quota_that_received_too_little_cpu_time_next_to_others_is_tested_alone(
+    tmp_path, shared, used, throttled, pushes
+):  # fmt: skip
+    """One that was used up, or not enforced, is not: another try must not hide that."""
+    text = '[slices.a]\n[slices.b]\n[services.p]\nbinary = "x"\nslice = "a"\nCPUQuota = "50%"\n'
+    text += '[services.q]\nbinary = "x"\nslice = "b"\nCPUQuota = "40%"\n' if shared else ""
+    trial = Trial(tmp_path, text)
+
+    def reply(kind: str, cgroup: str, unit: Unit) -> str:
+        if kind == "cpu":
+            stat = f"usage_usec {int(used * 1e6)}\nnr_throttled {throttled}\n"
+            trial.machine.later(1, lambda: trial.machine.files.update({f"{MOUNT}{cgroup}/cpu.stat": stat}))
+            trial.machine.files[f"{MOUNT}{cgroup}/cpu.stat"] = "usage_usec 0\nnr_throttled 0\n"
+        return well(kind, cgroup, unit)
+
+    trial.reply = reply
+    seen = trial.run()
+    assert len(asked(trial, "cpu")) == pushes * len(seen)
+    assert {line["stat"]["nr_throttled"] for one in seen for line in one.said} == {throttled}
+
+
 def test_what_is_no_limit_is_not_lifted(tmp_path):
     trial = Trial(tmp_path, SERVICE.format(""))
     trial.reply = well
@@ -270,12 +360,14 @@ def test_what_is_in_use_is_read_before_it_is_dropped(tmp_path):
 @pytest.mark.parametrize(
     ("looks", "ends_at"),
     [
-        # Seconds, what was used until then, throttled periods. As it should be: after three, and the end takes a turn.
-        ([(0.15, 0.03, 1), (0.25, 0.06, 3), (0.35, 0.061, 3), (0.45, 0.09, 4)], 0.35),
+        # Seconds, what was used until then, throttled periods. As it should be: after three.
+        ([(0.15, 0.03, 1), (0.25, 0.06, 3), (0.35, 0.061, 3), (0.45, 0.09, 4)], 0.25),
+        # They begin one after the other, and the third is counted at its end.
+        ([(0.15, 0.01, 0), (0.25, 0.03, 1), (0.29, 0.03, 1), (0.35, 0.05, 2), (0.4, 0.06, 2), (0.46, 0.07, 3)], 0.46),
         # The machine stood still, and what that cost is paid back.
         ([(0.35, 0.3, 3), (0.8, 0.3, 3), (1.45, 0.3, 9)], 1.45),
         # It never is: until the time is over.
-        ([(0.35, 0.3, 3), (14.0, 14.0, 40), (15.1, 15.0, 45), (15.2, 15.0, 45), (15.3, 0.0, 99)], 15.2),
+        ([(0.35, 0.3, 3), (14.0, 14.0, 40), (15.1, 15.0, 45), (15.2, 15.0, 45), (15.3, 0.0, 99)], 15.1),
         ([(0.35, 3.0, 0), (5.3, 9.0, 0), (16.0, 9.0, 0)], 16.0),
     ],
 )
@@ -601,10 +693,10 @@ def test_a_quota_that_did_not_act_while_services_stopped_is_tried_once_more(tmp_
     assert len(asked(trial, "cpu")) == 3
     later = tmp_path / "later"
     later.mkdir()
-    trial = Trial(later, TWO)
+    trial = Trial(later, TWO.partition("[services.two]")[0])
     trial.reply = well
-    assert [one.said[0]["stat"].get("nr_throttled", 0) for one in trial.run()] == [0, 0]
-    assert len(asked(trial, "cpu")) == 2
+    assert [one.said[0]["stat"].get("nr_throttled", 0) for one in trial.run()] == [0]
+    assert len(asked(trial, "cpu")) == 1
 
 
 def test_limits_are_put_back_and_inputs_closed_after_an_error(tmp_path):

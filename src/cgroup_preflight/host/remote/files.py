@@ -14,6 +14,7 @@ from cgroup_preflight.core.reading import Known, Missing, Reading, Why, parsed, 
 from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.host.door import Status
 from cgroup_preflight.host.fs import text_of
+from cgroup_preflight.host.local import MEMORY_OPTIONS
 from cgroup_preflight.host.remote import scripts
 from cgroup_preflight.host.remote import sftp_jobs as jobs
 from cgroup_preflight.host.remote.asking import Asker
@@ -280,6 +281,15 @@ class RemoteFiles(AskedReadings):
     def touch(self, folder: str) -> None:
         """As `Files.touch`."""
         _require(folder, self._by_shell(f"touch -c -- {quoted((folder,))}"))
+
+    def mount_memory(self, folder: str) -> None:
+        """As `Files.mount_memory`."""
+        tries = (f"mount -t tmpfs -o {options} tmpfs {quoted((folder,))}" for options in MEMORY_OPTIONS)
+        _require(folder, self._by_shell(" || ".join(tries)))
+
+    def unmount(self, folder: str) -> None:
+        """As `Files.unmount`."""
+        _require(folder, self._by_shell(f"umount -l {quoted((folder,))}"))
 
     def free(self, path: str, start: int, end: int) -> None:
         """As `Files.free`."""

@@ -62,6 +62,13 @@ def test_a_fifo_takes_lines_and_waits_for_nobody(door, tmp_path):  # noqa: F811
         door.files.fifo(path)
 
 
+def test_a_file_system_in_memory_that_cannot_be_mounted_says_why(door, tmp_path):  # noqa: F811
+    with pytest.raises(HostError, match="cannot write"):
+        door.files.mount_memory(f"{tmp_path}/none")
+    with pytest.raises(HostError, match="cannot write"):
+        door.files.unmount(f"{tmp_path}/none")
+
+
 def test_a_private_folder_can_execute_programs_and_goes_by_its_prefix(door, monkeypatch, tmp_path):  # noqa: F811
     one, other = door.files.private_folder(PREFIX), door.files.private_folder("cgpftest01-")
     try:
