@@ -271,7 +271,7 @@ def test_names_of_images(name):
 )  # fmt: skip
 def test_a_config_takes_the_names_that_an_import_takes(name, taken):
     (key,) = [key for key in SECTIONS["target"].keys if key.name == "distro"]
-    assert (keys._IMPORTED, keys._IMPORTED_MAX) == (foreign.NAME.pattern, foreign.NAME_MAX)
+    assert (foreign.NAME.pattern, foreign.NAME_MAX) == (keys._IMPORTED, keys._IMPORTED_MAX)
     assert jsonschema.Draft202012Validator(key.schema).is_valid(name) == taken
     if taken:
         assert key.parse(name) == name
