@@ -14,10 +14,9 @@ from cgroup_preflight.core.report import Finding, Remedy, Status
 from cgroup_preflight.plan.expect import agrees
 from cgroup_preflight.smoke.neighbour_findings import beside_findings, beside_words
 from cgroup_preflight.smoke.not_begun import full_slice
-from cgroup_preflight.smoke.probe_plan import KINDS, Probe, Untried
+from cgroup_preflight.smoke.probe_plan import KINDS, Probe, Untried, allowed_usec
 from cgroup_preflight.smoke.probes import ProbeEvidence
 
-_CPU_SLACK_USEC = 15_000
 #: The kernel swaps in batches of some pages, and stops a batch before the end.
 _SWAP_SLACK, _USED_UP = 1 << 20, 0.75
 _RETRY = Remedy(title="run the preflight again on a machine that is less busy")
@@ -115,7 +114,7 @@ def _cpu(seen: ProbeEvidence) -> _Judged:
         return Status.UNVERIFIED, "the probe ended without a measurement", {}
     usage, throttled = _number(stat.get("usage_usec")), int(_number(stat.get("nr_throttled")))
     window = _number(line["longest"]) * 1e6
-    allowed = seen.probe.limit * (window + seen.probe.expectation.period_usec) + _CPU_SLACK_USEC * seen.probe.amount
+    allowed = allowed_usec(seen.probe, window)
     used = usage / window if window else 0.0
     numbers: dict[str, str | int | float | bool | None] = {
         "usage_usec": int(usage), "window_usec": int(window), "allowed_usec": int(allowed), "nr_throttled": throttled,

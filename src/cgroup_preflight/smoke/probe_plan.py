@@ -58,6 +58,19 @@ class Probe:
     amount: int
 
 
+#: What the kernel gives a process beyond its quota in all: a slice of 5 ms (sched_cfs_bandwidth_slice_us) that is handed out
+#: already, and the time until the next tick, which is 10 ms with CONFIG_HZ=100.
+_CPU_SLACK_USEC = 15_000
+
+
+def allowed_usec(probe: Probe, window_usec: float) -> float:
+    """The most CPU time in microseconds that a kernel which enforces a quota gives in a window.
+
+    A period that began before the window has its quota, too.
+    """
+    return probe.limit * (window_usec + probe.expectation.period_usec) + _CPU_SLACK_USEC * probe.amount
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Untried:
     """A limit that cannot be tested on this machine; `message` says which and why.

@@ -12,7 +12,7 @@ from cgroup_preflight.core.records import TYPE_CHECKING
 from cgroup_preflight.host.cgroup import Observer
 from cgroup_preflight.host.cgroupfs import parse_flat_keyed, parse_limit
 from cgroup_preflight.smoke.payloads import Payloads
-from cgroup_preflight.smoke.probe_plan import Probe, ProbeUnit
+from cgroup_preflight.smoke.probe_plan import Probe, ProbeUnit, allowed_usec
 
 if TYPE_CHECKING:
     from cgroup_preflight.host.door import Door, Files
@@ -150,8 +150,9 @@ class Pushes:
             throttled = now.get("nr_throttled", 0) - start.get("nr_throttled", 0)
             # The kernel counts at the end of each period, so it is clear no sooner than after those that lack.
             look_at = after + max((_PERIODS - 1 - throttled) * period, _OFTEN)
-            used = (now.get("usage_usec", 0) - start.get("usage_usec", 0)) / 1e6
-            return throttled >= _PERIODS and used <= probe.limit * (after - start_before + period)
+            used = now.get("usage_usec", 0) - start.get("usage_usec", 0)
+            # As it is judged: what a slice has given beyond the quota stays, so that a smaller bound may never be met.
+            return throttled >= _PERIODS and used <= allowed_usec(probe, (after - start_before) * 1e6)
 
         yield from self._until(is_clear, deadline(probe), item=item)
         before, end, after = self._stamped(target)

@@ -366,6 +366,8 @@ def test_what_is_in_use_is_read_before_it_is_dropped(tmp_path):
         ([(0.15, 0.01, 0), (0.25, 0.03, 1), (0.29, 0.03, 1), (0.35, 0.05, 2), (0.4, 0.06, 2), (0.46, 0.07, 3)], 0.46),
         # The machine stood still, and what that cost is paid back.
         ([(0.35, 0.3, 3), (0.8, 0.3, 3), (1.45, 0.3, 9)], 1.45),
+        # What a slice has given before it was throttled is never paid back: 12 ms more than quota and period.
+        ([(0.35, 0.102, 3), (5.0, 1.032, 50), (15.1, 3.052, 150)], 0.35),
         # It never is: until the time is over.
         ([(0.35, 0.3, 3), (14.0, 14.0, 40), (15.1, 15.0, 45), (15.2, 15.0, 45), (15.3, 0.0, 99)], 15.1),
         ([(0.35, 3.0, 0), (5.3, 9.0, 0), (16.0, 9.0, 0)], 16.0),
