@@ -209,11 +209,12 @@ class Session:
         for _ in self.stopping(runs):
             self._clock.sleep(PAUSE)
 
-    def stopping(self, runs: Sequence[ServiceRun]) -> Iterator[None]:
-        """As `stop`; each `yield` gives others their turn, who wait meanwhile."""
+    def stopping(self, runs: Sequence[ServiceRun], others: Callable[[], int] = lambda: 0) -> Iterator[None]:
+        """As `stop`; each `yield` gives others their turn, who wait meanwhile. `others`: see `Stopper`."""
         for run in runs:
             self._freeze(run, frozen=False)
-        yield from Stopper(self._engine, self._observer, self._door, self._room, self._note_exits).stop(runs)
+        stopper = Stopper(self._engine, self._observer, self._door, self._room, self._note_exits, others)
+        yield from stopper.stop(runs)
         for run in runs:
             # The result can change while the phase does not, because systemd learns of an OOM kill late.
             run.state = UnitState()

@@ -40,14 +40,17 @@ class Stop:
 
 
 class Stopper:
-    """Stops the services of one session; `room` says how many more may stop, by when the others were asked to."""
+    """Stops the services of one session; `room` says how many more may stop, by when the others were asked to.
+
+    `others` says how many processes of this tool want a CPU meanwhile.
+    """
 
     def __init__(
         self, engine: Engine, observer: "Observer", door: "Door", room: Callable[[Iterable[float]], int],
-        note_exits: Callable[[Sequence[ServiceRun]], None],
+        note_exits: Callable[[Sequence[ServiceRun]], None], others: Callable[[], int] = lambda: 0,
     ) -> None:  # fmt: skip
         self._engine, self._observer, self._door, self._clock = engine, observer, door, door.clock
-        self._room, self._note_exits = room, note_exits
+        self._room, self._note_exits, self._others = room, note_exits, others
 
     def stop(self, runs: Sequence[ServiceRun]) -> Iterator[None]:
         """Ends when each has ended, or was killed and outlasted that, too; each `yield` gives others their turn."""
@@ -63,7 +66,7 @@ class Stopper:
             self._note_exits(runs)
             self._observer.prefetch_members(stop.run.cgroup for stop in stopping)
             self._find_end_gates(stop.run for stop in stopping)
-            seconds = fair.passed(len(stopping))
+            seconds = fair.passed(len(stopping) + self._others())
             self._note_signals(stopping)
             for stop in stopping:
                 stop.run.stopped = not self._is_stopping(stop, seconds)

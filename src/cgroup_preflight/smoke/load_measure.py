@@ -91,6 +91,7 @@ class LoadProbe:
         """
         longest = _LONGEST + _UP_SECONDS + _GRACE
         with self._lifted(), self._payloads.started(self._load.hogs, longest) as refused:
+            refused = refused or {item.unit: why for item in self._load.hogs if (why := self._payloads.enter(item))}
             if refused:
                 return (untested(f"a process could not start: {next(iter(refused.values()))}"),)
             # Again: systemd can write the limits of a slice when it starts a unit in it.

@@ -46,6 +46,9 @@ class Payloads(Protocol):
     def started(self, units: Sequence[ProbeUnit], longest: float) -> "AbstractContextManager[dict[str, str]]":
         """Starts payloads, which live `longest` seconds at most; why by unit, for those that did not start."""
 
+    def enter(self, item: ProbeUnit) -> str:
+        """Moves a payload to its cgroup unless it is there; why that could not be, else empty."""
+
     def cgroup(self, item: ProbeUnit) -> str:
         """The cgroup of a payload."""
 
@@ -135,6 +138,9 @@ class ServicePayloads:
                                              output=self.output(item)))  # fmt: skip
             yield stack.enter_context(self._engine.started(launches))
 
+    def enter(self, item: ProbeUnit) -> str:  # noqa: ARG002 - a service begins in its cgroup
+        return ""
+
     def cgroup(self, item: ProbeUnit) -> str:
         return f"{self._slices[item.in_slice]}/{item.unit}"
 
@@ -210,19 +216,23 @@ class MovedPayloads:
 
     @contextmanager
     def started(self, units: Sequence[ProbeUnit], longest: float) -> Iterator[dict[str, str]]:  # noqa: ARG002 - it ends with the guest
-        """As `Payloads.started`. Raises HostError, OSError."""
+        """As `Payloads.started`. Raises HostError, OSError.
+
+        They wait elsewhere, because services can still be in the slices: no limit refuses a task that is moved.
+        """
         self._make(units)
         with ExitStack() as stack:
-            refused = {}
             for item in units:
                 stack.callback(self._end, item)
-                cgroup = self._cgroups[item.unit]
                 if item.unit not in self._names:
                     self._start(item)
-                self._put(item, cgroup)
-                if not self._observer.is_in(self._process(item).pid, cgroup):
-                    refused[item.unit] = f"its process could not be moved to {cgroup}"
-            yield refused
+            yield {}
+
+    def enter(self, item: ProbeUnit) -> str:
+        cgroup, pid = self._cgroups[item.unit], self._process(item).pid
+        if not self._observer.is_in(pid, cgroup):
+            self._put(item, cgroup)
+        return "" if self._observer.is_in(pid, cgroup) else f"its process could not be moved to {cgroup}"
 
     def cgroup(self, item: ProbeUnit) -> str:
         return self._cgroups[item.unit]

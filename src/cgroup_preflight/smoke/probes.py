@@ -22,7 +22,7 @@ from cgroup_preflight.smoke.neighbour import (
 )
 from cgroup_preflight.smoke.payloads import AT_ONCE, Payloads
 from cgroup_preflight.smoke.probe_plan import Capacity, Probe, ProbeUnit, lanes, probe_units
-from cgroup_preflight.smoke.pushes import LONGEST, UP_SECONDS, Pushes, deadline, is_throttled
+from cgroup_preflight.smoke.pushes import LONGEST, UP_SECONDS, Pushes, deadline
 from cgroup_preflight.smoke.turns import Turns
 
 if TYPE_CHECKING:
@@ -64,6 +64,8 @@ class Probes:
         self._slices = slices
         self._payloads = payloads
         self._pushes = Pushes(observer, door, payloads)
+        #: How many processes use CPU time against quotas now.
+        self.burning = 0
         #: Whether quotas are tested: they are in the way of all other probes, and these in theirs.
         self._has_quotas = False
 
@@ -107,7 +109,7 @@ class Probes:
                 # The next one needs some tasks more.
                 stay = probe.kind == "tasks" and after in unit.probes and probes[after].kind == "tasks"
                 seen[number] = yield from self._push(unit, probe, refused.get(unit.unit, ""), mate, roof, stay=stay)
-                if early and seen[number].said and not is_throttled(seen[number].said[0]):
+                if early and _lacked_cpu(seen[number]):
                     # The services that were stopping may have had its CPU time: it gets another turn.
                     del seen[number]
                     turns.put_back(mine, number)
@@ -135,6 +137,7 @@ class Probes:
     ) -> Generator[None, None, ProbeEvidence]:  # fmt: skip
         own = self._payloads.cgroup(item)
         target = self._slices[probe.target] if probe.is_slice else own
+        refused = refused or self._payloads.enter(item)
         is_up = False if refused else (yield from self._pushes.is_up(item))
         if not is_up:
             return ProbeEvidence(probe=probe, cgroup=target, in_force=None, said=(), before={}, after={},
@@ -159,11 +162,15 @@ class Probes:
             before = self._pushes.events(target, own, probe.kind)
             if not before and probe.kind != "cpu":
                 return replace(seen, unread=True)
+            self.burning += probe.amount if probe.kind == "cpu" else 0
             said = yield from self._pushes.push(item, probe, target, before, kind, stay=stay)
+            self.burning -= probe.amount if probe.kind == "cpu" else 0
         after, now = self._pushes.events(target, own, probe.kind), self._limit(probe, target)
         if probe.kind == "cpu" and said:
             # They could not end before their next period begins, and the next quota would wait for that.
-            with lifted(self._engine, self._observer, self._quotas(own)):
+            # While services stop, the limits of slices are watched.
+            places = self._quotas(own) if probe.is_slice else [(own, "cpu.max")]
+            with lifted(self._engine, self._observer, places):
                 yield from self._pushes.drop(item)
         # One that somebody has set meanwhile is not the limit that was to be proven.
         in_force = seen.in_force if now is None or agrees(probe.expectation, now) else now
@@ -186,6 +193,8 @@ class Probes:
 
     def _keep(self, mate: Neighbour, kind: str = "keep") -> Generator[None, None, bool]:
         """Lets a neighbour keep memory; whether it does. With the kind `own` it is in page tables as that of a program."""
+        if self._payloads.enter(mate.unit):
+            return False
         is_up = yield from self._pushes.is_up(mate.unit)
         if is_up and (yield from self._pushes.keep(mate.unit, kind, mate.amount)):
             return True

@@ -39,12 +39,6 @@ def deadline(probe: Probe) -> float:
     return min(_DEADLINE + probe.amount * _TASK_SECONDS, _TASKS_DEADLINE) if probe.kind == "tasks" else _DEADLINE
 
 
-def is_throttled(said: Said) -> bool:
-    """Whether a probe of a CPU quota saw it act in enough periods."""
-    stat = said["stat"]
-    return isinstance(stat, Mapping) and stat.get("nr_throttled", 0) >= _PERIODS
-
-
 class Pushes:
     """Asks payloads, as generators: each `yield` gives other probes their turn."""
 

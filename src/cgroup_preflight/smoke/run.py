@@ -159,7 +159,7 @@ def _proved(run: _Run, say: Say, before_start: Callable[[], None], *, moves: boo
             )
             runner = Probes(engine, observer, door, scope.cgroups, payloads)
             stopped = _Stopped(run, launches, numbers)
-            with closing(stopped.turns(services.run_all(proofs, meanwhile))) as turns:
+            with closing(stopped.turns(services.run_all(proofs, meanwhile, lambda: runner.burning))) as turns:
                 for _ in turns:
                     # Payloads that are units of the engine must not come while services stop.
                     if moved or services.over(f"{run.name}.slice"):

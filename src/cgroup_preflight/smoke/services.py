@@ -77,12 +77,16 @@ class Services:
         return unit in self._counted
 
     def run_all(
-        self, proofs: Sequence[Proof], meanwhile: Callable[[Callable[[], None]], None] | None = None
+        self,
+        proofs: Sequence[Proof],
+        meanwhile: Callable[[Callable[[], None]], None] | None = None,
+        others: Callable[[], int] = lambda: 0,
     ) -> Generator[None, None, tuple[ServiceEvidence, ...]]:
         """Runs all services and reads the kernel's files before, while and after. Raises HostError.
 
         `meanwhile` is called once all are ready, with a function to call often: it takes a sample when one is due. Each
-        `yield`, while the services stop, gives others their turn, who wait meanwhile.
+        `yield`, while the services stop, gives others their turn, who wait meanwhile; `others` says how many of their
+        processes want a CPU.
         """
         session = self._session
         self._outside.begin({proof.run.service.unit: proof.run.service.binary for proof in proofs})
@@ -114,7 +118,7 @@ class Services:
                 if session.still_runs(proof.run):
                     self._read_alive(proof, children)
             self._say("stopping the services")
-            yield from self._stopping(runs)
+            yield from self._stopping(runs, others)
             self._watch.sample()
             self._outside.finish()
             self._find_left(started)
@@ -127,9 +131,9 @@ class Services:
                 self._close(proof)
             self._kill(self._outside.handles)
 
-    def _stopping(self, runs: Sequence[ServiceRun]) -> Iterator[None]:
+    def _stopping(self, runs: Sequence[ServiceRun], others: Callable[[], int]) -> Iterator[None]:
         clock = self._watch.door.clock
-        for _ in self._session.stopping(runs):
+        for _ in self._session.stopping(runs, others):
             # This clock samples, whoever waits.
             clock.sleep(0)
             running = {unit for run in runs if not run.stopped for unit in run.service.slices}

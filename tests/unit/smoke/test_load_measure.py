@@ -56,6 +56,8 @@ class Played:
         self.killed: set[str] = set()
         self.refused: dict[str, str] = {}
         self.says, self.answers = "up 7\n", "bound 1\n"
+        #: Why payloads are not where they should be, by unit.
+        self.unmoved: dict[str, str] = {}
         self.on_start: Callable[[], None] = lambda: None
         self.on_sleep: Callable[[], None] = lambda: None
         self.used = dict.fromkeys(self.rates, 0.0)
@@ -107,6 +109,9 @@ class Played:
         self.on_start()
         yield self.refused
         self.ended = True
+
+    def enter(self, item: ProbeUnit) -> str:
+        return self.unmoved.get(item.unit, "")
 
     def cgroup(self, item: ProbeUnit) -> str:
         return f"{API}/{item.unit}"

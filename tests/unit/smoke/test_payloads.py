@@ -92,6 +92,9 @@ def test_they_wait_with_the_least_weight_and_push_where_they_were_moved(trial):
     with trial.payloads.started(trial.unit_list, 60.0) as refused:
         assert refused == {}
         own = trial.payloads.cgroup(item)
+        # Services can still be where it pushes.
+        assert trial.places() == [waiting]
+        assert trial.payloads.enter(item) == trial.payloads.enter(item) == ""
         assert trial.places() == [own]
         assert own == slice_cgroup(PLACE)
         text = trial.units.texts[PLACE]
@@ -106,6 +109,7 @@ def test_they_wait_with_the_least_weight_and_push_where_they_were_moved(trial):
     with trial.payloads.started([other], 60.0) as refused:
         assert refused == {}
         assert trial.said(other, "up")["up"] == pid
+        assert trial.payloads.enter(other) == ""
         assert trial.places() == [slice_cgroup(f"{SCOPE}-api-{SCOPE}_1.slice")]
     trial.payloads.close()
     assert not Path(f"/proc/{pid}").exists()

@@ -194,7 +194,7 @@ def test_quotas_are_lifted_for_all_other_pushes_and_for_the_end_of_their_own(tmp
         for (line, _), files in zip(trial.lines, trial.held, strict=True)
     ]
     assert held == [
-        ("cpu", "max", "60000"), ("drop", "max", "max"), ("cpu", "50000", "60000"), ("drop", "max", "max"),
+        ("cpu", "max", "60000"), ("drop", "max", "max"), ("cpu", "50000", "60000"), ("drop", "max", "60000"),
         ("tasks", "max", "max"), ("drop", "max", "max"),
     ]  # fmt: skip
     assert [trial.machine.files[limits[cgroup]] for cgroup in (own, SLICE)] == ["50000 100000", "60000 100000"]
@@ -699,6 +699,21 @@ def test_a_quota_that_did_not_act_while_services_stopped_is_tried_once_more(tmp_
     trial.reply = well
     assert [one.said[0]["stat"].get("nr_throttled", 0) for one in trial.run()] == [0]
     assert len(asked(trial, "cpu")) == 1
+
+
+def test_a_quota_that_was_not_enforced_while_services_stopped_has_no_other_try(tmp_path):
+    """What stopped was in other slices: nothing but a quota that does not act explains so much CPU time."""
+    trial = Trial(tmp_path, TWO)
+
+    def reply(kind: str, cgroup: str, unit: Unit) -> str:
+        if kind == "cpu":
+            trial.machine.write(cgroup, cpu_stat="usage_usec 90000000\nnr_throttled 0\n")
+        return well(kind, cgroup, unit)
+
+    trial.reply = reply
+    seen = trial.run(turns(2000, lambda: None))
+    assert [one.said[0]["stat"]["nr_throttled"] for one in seen] == [0, 0]
+    assert len(asked(trial, "cpu")) == 2
 
 
 def test_limits_are_put_back_and_inputs_closed_after_an_error(tmp_path):

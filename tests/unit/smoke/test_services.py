@@ -1,7 +1,11 @@
 """Services under limits from start to stop, on a machine that is played: what is seen of each, and nothing is missed."""
 
+import contextlib
+import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterator
+from functools import partial
+from pathlib import Path
 from typing import cast
 
 import pytest
@@ -15,10 +19,15 @@ from cgroup_preflight.plan.expect import expectations
 from cgroup_preflight.plan.unit_syntax import setting_pairs
 from cgroup_preflight.smoke.evidence import ServiceEvidence
 from cgroup_preflight.smoke.findings import service_findings
+from cgroup_preflight.smoke.payloads import ServicePayloads
+from cgroup_preflight.smoke.probe_plan import Capacity, plan_probes
+from cgroup_preflight.smoke.probes import Probes
+from cgroup_preflight.smoke.run import _may_begin
 from cgroup_preflight.smoke.services import Proof, Services
 from tests.unit.engines.machine import MOUNT, NUMBERS, Machine, Program, Unit, Units, slice_cgroup
 from tests.unit.smoke.fabricate import SCOPE, SLICE, TEXT, plan
 
+Steps = Generator[None, None, tuple[ServiceEvidence, ...]]
 WEB = f"{SCOPE}-web.service"
 URL = "http://127.0.0.1:8080/healthz"
 CGROUP = f"{SLICE}/{WEB}"
@@ -42,7 +51,10 @@ class Trial:
         for item in self.plan.slices:
             self.units.make(item.unit, slice_cgroup(item.unit), setting_pairs(item.settings))
 
-    def run(self, meanwhile: Callable[[Callable[[], None]], None] | None = None) -> tuple[ServiceEvidence, ...]:
+    def run(
+        self, meanwhile: Callable[[Callable[[], None]], None] | None = None,
+        drive: Callable[[Services, Steps], tuple[ServiceEvidence, ...]] | None = None,
+    ) -> tuple[ServiceEvidence, ...]:  # fmt: skip
         above = {item.unit: item.settings for item in self.plan.slices}
         proofs = [
             Proof(
@@ -57,7 +69,7 @@ class Trial:
         machine, units = self.machine, self.units
         made = Services(units, machine.observer(), units.slices, self.said.append, machine.door())
         turns = made.run_all(proofs, meanwhile)
-        while True:
+        while drive is None:
             try:
                 next(turns)
             except StopIteration as end:
@@ -65,6 +77,8 @@ class Trial:
                 break
             self.between(made)
             machine.sleep(0.02)
+        else:
+            seen = drive(made, turns)
         assert not machine.handles, "every handle is given back"
         return seen
 
@@ -821,3 +835,67 @@ def test_a_slice_is_counted_when_its_last_service_has_ended(tmp_path):
     assert {level.cgroup: level.memory_peak.value for one in (a, b) for level in one.slices} == {
         slice_cgroup(quick): 4096, slice_cgroup(slow): 4096, slice_cgroup(top): 4096,
     }  # fmt: skip
+
+
+def test_a_quota_that_is_lifted_while_services_stop_is_none_of_a_watched_slice(tmp_path):
+    """The processes of a quota end sooner without it; samples of the slices are taken until the last service has ended."""
+    text = """
+        [slices.quick]
+        CPUQuota = "60%"
+        [slices.slow]
+        CPUWeight = 10
+        [services.a]
+        binary = "x"
+        slice = "quick"
+        CPUQuota = "50%"
+        [services.b]
+        binary = "x"
+        slice = "slow"
+        """
+    trial = Trial(tmp_path, text=text)
+    trial.units.programs |= {f"{SCOPE}-a.service": Program(), f"{SCOPE}-b.service": Program(stop_after=3.0)}
+    machine, units, inputs = trial.machine, trial.units, list[int]()
+
+    def started(launch: Launch, unit: Unit) -> None:
+        if not launch.input:
+            return
+        output = Path(launch.output)
+        output.write_text("up 7\n")
+        inputs.append(os.open(launch.input, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
+
+        def tick(handle: int = inputs[-1]) -> None:
+            with contextlib.suppress(BlockingIOError):
+                for line in os.read(handle, 4096).decode().splitlines():
+                    if line.startswith("cpu"):
+                        machine.files[f"{MOUNT}{unit.cgroup}/cpu.stat"] = "usage_usec 1000\nnr_throttled 3\n"
+                    elif line.startswith("drop"):
+                        # Longer than from one sample to the next.
+                        machine.later(0.3, lambda: output.write_text(output.read_text() + "over 0\n"))
+
+        machine.ticks.append(tick)
+
+    units.on_started = started
+    capacity = Capacity(cpus=2, available_bytes=4 << 30)
+    probes, _ = plan_probes(trial.plan, NUMBERS, capacity)
+    payloads = ServicePayloads(units, machine, units.slices, str(tmp_path), None)
+    made = Probes(units, machine.observer(), machine.door(), units.slices, payloads)
+    begun: list[float] = []
+
+    def turns(services: Services, steps: Steps) -> tuple[ServiceEvidence, ...]:
+        seen: list[ServiceEvidence] = []
+
+        def meanwhile() -> Iterator[None]:
+            seen.extend((yield from steps))
+            begun.append(made.burning)
+
+        next(steps)
+        may_begin = partial(_may_begin, services, SCOPE)
+        evidence = made.run_all(SCOPE, probes, lambda _: None, meanwhile(), capacity, may_begin=may_begin)
+        assert all(one.said for one in evidence)
+        return tuple(seen)
+
+    a, b = trial.run(drive=turns)
+    for handle in inputs:
+        os.close(handle)
+    assert begun, "the services have stopped while a quota was pushed against"
+    assert not [change for one in (a, b) for level in one.watched for change in level.changes]
