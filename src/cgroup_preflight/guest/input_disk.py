@@ -4,6 +4,7 @@ The guest reads it by its page cache. The kernel charges each page to the cgroup
 while pages of a memory file system belong to whoever wrote them.
 """
 
+import errno
 import os
 import shutil
 import stat
@@ -44,14 +45,15 @@ class Staged:
 def stage(inputs: Mapping[str, Path], place: Path) -> Staged:
     """Puts each file or folder of `inputs` under its name into `place`, a folder to make, best on their file system.
 
-    The files are links to those of `inputs`: nothing that runs in a guest may write there. Raises OSError.
+    The files are links to those of `inputs`: nothing that runs in a guest may write there. An input can be below another
+    one, whose files it replaces, but not behind a link in it. Raises OSError.
     """
     place.mkdir(mode=0o755)
     sizes: list[int] = []
     for name, path in sorted(inputs.items()):
         # The paths have no links; one that is found now was put there meanwhile.
         with without_links(str(path)) as found:
-            _stage(found, place / name, sizes)
+            _stage(found, place, name, sizes)
     return Staged(place=place, size=sum(sizes), count=len(sizes))
 
 
@@ -67,9 +69,13 @@ def write_disk(staged: Staged, target: Path) -> None:
     _disown(target)
 
 
-def _stage(source: str, place: Path, sizes: list[int]) -> None:
-    """Puts `source`, a file or a folder, at `place`, and adds the sizes of its files. Sockets and devices are left out."""
-    _folder(place.parent)
+def _stage(source: str, top: Path, under: str, sizes: list[int]) -> None:
+    """Puts `source`, a file or a folder, at `under` in the folder `top`, and adds the sizes of its files.
+
+    Sockets and devices are left out.
+    """
+    place = top / under
+    _folder(place.parent, top)
     if not os.path.isdir(source):
         folder, name = os.path.split(source)
         handle = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -81,22 +87,32 @@ def _stage(source: str, place: Path, sizes: list[int]) -> None:
     for path, names, files, handle in os.fwalk(source):
         names[:] = [name for name in names if name not in _SKIPPED]
         here = place / os.path.relpath(path, source)
-        _folder(here)
+        _folder(here, top)
         for name in (*names, *files):
             _stage_file(name, handle, f"{here}/{name}", sizes)
 
 
-def _folder(path: Path) -> None:
-    """Makes a folder that all users of the guest can enter, whatever the umask of the job is."""
+def _folder(path: Path, top: Path) -> None:
+    """Makes a folder in `top` that all users of the guest can enter, whatever the umask of the job is.
+
+    A link of an input that was put there before would lead out of `top`, to files of this host.
+    """
+    if path == top:
+        return
+    _folder(path.parent, top)
+    if path.is_symlink():
+        raise OSError(errno.ELOOP, f"/{path.relative_to(top)} is below another input, which has a link there")
     if not path.is_dir():
-        _folder(path.parent)
         path.mkdir()
         path.chmod(0o755)
 
 
 def _stage_file(name: str, folder: int, place: str | Path, sizes: list[int]) -> None:
-    """Puts the file or link `name` of the folder with this descriptor at `place`."""
+    """Puts the file or link `name` of the folder with this descriptor at `place`, where it replaces another one."""
     status = os.lstat(name, dir_fd=folder)
+    if not stat.S_ISDIR(status.st_mode) and os.path.lexists(place):
+        # Never written to: it is a link to a file of this host.
+        os.unlink(place)
     if stat.S_ISLNK(status.st_mode):
         os.symlink(os.readlink(name, dir_fd=folder), place)
     elif stat.S_ISREG(status.st_mode):
@@ -109,7 +125,7 @@ def _stage_file(name: str, folder: int, place: str | Path, sizes: list[int]) -> 
 def _link(name: str, folder: int, place: str | Path, link: Callable[..., None] = os.link) -> None:
     try:
         link(name, place, src_dir_fd=folder, follow_symlinks=False)
-    except FileNotFoundError:
+    except (FileNotFoundError, FileExistsError):
         raise
     except OSError:
         # Another file system, or a file of another user (proc(5), protected_hardlinks).

@@ -47,6 +47,8 @@ def main(argv: list[str]) -> int:
     try:
         _guard(command, lifeline, parent, lambda: _enter(orders, prctl))
     finally:
+        # A second one would leave the folders behind.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         _kill_descendants()
         for folder in orders["folders"]:
             shutil.rmtree(folder, ignore_errors=True)

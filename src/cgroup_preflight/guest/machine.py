@@ -110,9 +110,12 @@ def _memory_folder(folder: Path, mebibytes: int, undo: contextlib.ExitStack) -> 
 
 
 def _disk_folder(folder: Path, memory: Path | None, spec: GuestSpec, staged: Staged) -> Path:
-    """Where the input disk is best: in memory, because mke2fs waits until it is on the disk of the host."""
+    """Where the input disk is best: in memory, because mke2fs waits until it is on the disk of the host.
+
+    A machine with states has a disk so large that the guest could fill the memory of the host.
+    """
     whole = spec.memory_mib + (staged.disk_bytes >> 20)
-    fits = memory is not None and staged.size <= _MEMORY_DISK and _has_room(memory, whole)
+    fits = memory is not None and spec.states is None and staged.size <= _MEMORY_DISK and _has_room(memory, whole)
     return memory if memory is not None and fits else folder
 
 

@@ -112,7 +112,9 @@ def ready_guest(
     compiled = bytecode.cached(folder, root.name)
     accelerated_by = _accelerator(machine.engine, folder)
     spec = _spec(task, machine, project, compiled, accelerated_by)
-    spec = replace(spec, states=states_for(machine.engine, accelerated_by, root, folder))
+    # The state of a machine without the compiled tool would be of no use to the next run.
+    if compiled is not None:
+        spec = replace(spec, states=states_for(machine.engine, accelerated_by, root, folder))
     say(f"booting the {task.distro} guest ({machine.engine})")
     with booted(lambda: boot(spec, root), say, now) as (guest, lost_boot):
         note("boot")

@@ -97,7 +97,7 @@ def _saved(spec: GuestSpec, image: RootImage, key: Key, engine: Engine) -> Guest
             # The agent loads the tool, takes the disk off and pauses again.
             _release(process)
             if not _pauses(spec, process):
-                return process
+                raise StateError("the tool could not be loaded before the pause")
         monitor = Monitor(process.lines[-1], seconds=_ANSWER_SECONDS)
         monitor.ask("stop")
         with contextlib.suppress(StateError):

@@ -47,7 +47,7 @@ class Payloads(Protocol):
         """Starts payloads, which live `longest` seconds at most; why by unit, for those that did not start."""
 
     def enter(self, item: ProbeUnit) -> str:
-        """Moves a payload to its cgroup unless it is there; why that could not be, else empty."""
+        """Moves a payload to its cgroup unless it is in it; why that could not be, else empty."""
 
     def cgroup(self, item: ProbeUnit) -> str:
         """The cgroup of a payload."""

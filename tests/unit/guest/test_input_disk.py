@@ -123,3 +123,44 @@ def test_the_umask_of_the_job_does_not_matter(tmp_path):
         os.umask(before)
     assert "Mode:  0755" in status
     assert "Mode:  0755" in folder
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A project with a folder and a file for a guest, and a file of this host that is none of its business."""
+    folder = tmp_path / "project"
+    (folder / "etc").mkdir(parents=True)
+    (folder / "other").write_text("of the project\n")
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "secret").write_text("of the host\n")
+    return folder
+
+
+def inputs_of(project, *names):
+    """The folder, and the other file below it under each name."""
+    return {"etc/app": project / "etc", **{f"etc/app/{name}": project / "other" for name in names}}
+
+
+@pytest.mark.parametrize("name", ["sub/secret", "sub/new", "sub/deep/new"])
+def test_an_input_below_another_one_is_not_put_behind_its_links(tmp_path, project, name):
+    (project / "etc" / "sub").symlink_to(tmp_path / "home")
+    with pytest.raises(OSError, match="/etc/app/sub is below another input, which has a link there"):
+        input_disk.stage(inputs_of(project, name), tmp_path / "staged")
+    assert [(item.name, item.read_text()) for item in (tmp_path / "home").iterdir()] == [("secret", "of the host\n")]
+
+
+def test_an_input_in_place_of_a_link_or_a_file_of_another_one_changes_neither(tmp_path, project):
+    (project / "etc" / "link").symlink_to(tmp_path / "home" / "secret")
+    (project / "etc" / "file").write_text("before\n")
+    input_disk.stage(inputs_of(project, "link", "file"), tmp_path / "staged")
+    assert (tmp_path / "home" / "secret").read_text() == "of the host\n"
+    assert (project / "etc" / "file").read_text() == "before\n"
+    for name in ("link", "file"):
+        put = tmp_path / "staged" / "etc" / "app" / name
+        assert (put.is_symlink(), put.read_text()) == (False, "of the project\n")
+
+
+def test_an_input_in_place_of_a_folder_of_another_one_is_an_error(tmp_path, project):
+    (project / "etc" / "sub").mkdir()
+    with pytest.raises(OSError, match="Is a directory"):
+        input_disk.stage(inputs_of(project, "sub"), tmp_path / "staged")

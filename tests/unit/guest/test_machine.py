@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from cgroup_preflight.core.errors import HostError
 from cgroup_preflight.guest import machine, tools
 from cgroup_preflight.guest.image import RootImage
 from cgroup_preflight.guest.input_disk import stage
-from cgroup_preflight.guest.spec import GuestSpec
+from cgroup_preflight.guest.spec import GuestEngine, GuestSpec
 
 pytestmark = [
     pytest.mark.starts_processes,
@@ -123,3 +124,14 @@ def test_the_engine_has_no_access_to_the_links(root, folders, spec, monkeypatch)
     place = str(seen["staged"].place)
     assert os.path.commonpath([place, str(folders[0])]) == str(folders[0])
     assert not any(place.startswith(f"{path}/") for path in seen["writable"])
+
+
+def test_the_large_disk_of_a_machine_with_states_is_not_in_memory(tmp_path, spec, monkeypatch):
+    """A guest could fill it, and nobody can take memory back from such a file."""
+    monkeypatch.setattr(machine, "_has_room", lambda _folder, _mebibytes: True)
+    staged, memory = stage(spec.inputs, tmp_path / "staged"), tmp_path / "memory"
+    places = [
+        machine._disk_folder(tmp_path, memory, replace(spec, engine=GuestEngine.QEMU, states=states), staged)
+        for states in (None, tmp_path)
+    ]
+    assert places == [memory, tmp_path]
