@@ -38,16 +38,21 @@ _JOURNAL = "systemctl start ids systemd-journald; logger one; journalctl --sync;
 
 @pytest.fixture
 def boot(tmp_path: Path) -> Iterator[Callable[..., Guest]]:
-    """Boots a guest of a distribution with the text as its input, from the states of this test."""
+    """Boots a guest of a distribution with the text and the tool as its input, from the states of this test."""
     with ExitStack() as stack:
 
         def boot(distro: str, text: str) -> Guest:
             (tmp_path / text).write_text(text)
+            folder = image.cache_folder(os.environ)
+            root = image.ensure(recipe_for(distro, with_kernel=True), folder)
+            guest_engine.warm_up(root, distro, GuestEngine.QEMU, folder, print)
+            compiled = bytecode.cached(folder, root.name)
+            assert compiled is not None
             spec = GuestSpec(
                 engine=GuestEngine.QEMU, distro=distro, cpus=2, memory_mib=512, boot_timeout=240.0,
-                states=tmp_path / "states", inputs={"text": tmp_path / text},
+                states=tmp_path / "states", tool=compiled,
+                inputs={"text": tmp_path / text, "src/cgroup_preflight": compiled},
             )  # fmt: skip
-            root = image.ensure(recipe_for(distro, with_kernel=True), image.cache_folder(os.environ))
             return stack.enter_context(Guest(spec, root))
 
         yield boot

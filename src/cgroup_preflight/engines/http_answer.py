@@ -45,9 +45,9 @@ def failure(error: Exception) -> str:
 def connected(host: str, port: int) -> socket.socket:
     """A connection from this machine. Raises OSError."""
     is_v6 = ":" in host
-    if not is_v6 and not host.replace(".", "").isdigit():
+    if "%" in host or not (is_v6 or host.replace(".", "").isdigit()):
         return socket.create_connection((host, port), timeout=CONNECT_SECONDS)
-    # A number has one family, and needs no resolver, which takes longer than the connection.
+    # A number has one family, and needs no resolver, which takes longer than the connection. The name of an interface does.
     line = socket.socket(socket.AF_INET6 if is_v6 else socket.AF_INET)
     try:
         line.settimeout(CONNECT_SECONDS)

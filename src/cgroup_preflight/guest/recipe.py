@@ -45,8 +45,8 @@ _KERNEL_PACKAGES = ("linux-image-cloud-amd64",)
 
 #: Documentation and translations: a third of the root.
 _EXCLUDED_PATHS = ("/usr/share/man/*", "/usr/share/doc/*", "/usr/share/locale/*", "/usr/share/info/*")
-#: Modules of the kernel for devices that no guest has, about a fifth of all: a name of a folder below drivers.
-_NO_DEVICES = ("comedi", "hid", "hv", "infiniband", "net/ethernet", "net/wwan", "nvme", "scsi", "target", "xen")
+#: Modules of the kernel for devices that no guest has, a name of a folder below drivers.
+_NO_DEVICES = ("comedi", "hid", "hv", "infiniband", "net/ethernet", "net/wwan", "xen")
 _MODULES = tuple(f"*/lib/modules/*/kernel/drivers/{name}/*" for name in _NO_DEVICES)
 
 #: What mmdebstrap calls the variant "minbase", as names and patterns for apt (apt-patterns(7)).

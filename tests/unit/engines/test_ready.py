@@ -13,6 +13,7 @@ import pytest
 
 from cgroup_preflight.config.keys import parse_ready
 from cgroup_preflight.engines import http_answer
+from cgroup_preflight.engines.http_answer import connected
 from cgroup_preflight.engines.ready import FileSource, LocalNetwork, LogWatch, PipeSource, address, listens, prepare
 from cgroup_preflight.host.local import LocalFiles
 
@@ -214,6 +215,20 @@ def test_a_number_is_not_looked_up(monkeypatch, host, shown):
         assert listens(parse_ready(f"tcp://{shown}:{port}"))
     assert not listens(parse_ready(f"tcp://{shown}:{port}"))
     assert try_http(f"http://{shown}:{port}/") == "connection refused"
+
+
+def test_an_address_with_an_interface_is_looked_up(monkeypatch):
+    """Only the resolver knows the number of an interface (RFC 4007)."""
+    asked = []
+
+    def looked_up(host, port, *_args, **_more):
+        asked.append((host, port))
+        raise ConnectionRefusedError
+
+    monkeypatch.setattr(socket, "getaddrinfo", looked_up)
+    with pytest.raises(ConnectionRefusedError):
+        connected("fe80::1%lo", 7)
+    assert asked == [("fe80::1%lo", 7)]
 
 
 def test_no_proxy_of_the_job_is_used(monkeypatch):
