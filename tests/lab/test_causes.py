@@ -295,8 +295,8 @@ def test_more_output_than_the_disk_has_room_for_fits_and_the_ready_line_is_found
     lab.guest.start_user_manager("tester")
     flood = service("flood.py", str(size), ready="log:^READY$", smoke={"start_timeout": "300s"}, MemoryMax="64M")
     folder = lab.write("flood", config({"flood": flood}), {"flood.py": _FLOOD})
-    # Of the free space, 100 MiB stay.
-    lab.shell("fallocate -l $(($(df --output=avail -BM /tmp | tail -1 | tr -d M) - 100))M /tmp/filler; df -h /tmp")
+    # Of the free space, 200 MiB stay: it writes a gigabyte a second, and is looked at some times in each.
+    lab.shell("fallocate -l $(($(df --output=avail -BM /tmp | tail -1 | tr -d M) - 200))M /tmp/filler; df -h /tmp")
     try:
         outcome = lab.run("smoke", "--engine", "user", folder=folder, user="tester", timeout=900)
     finally:

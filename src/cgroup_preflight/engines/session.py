@@ -34,6 +34,8 @@ _READY_PAUSE = 0.05
 #: How often the files that services write to are looked at, in seconds.
 _OUTPUT_PAUSE = 0.1
 _OUTPUT_SHARE = 20
+#: The same after a look that gave something back: a service that writes a gigabyte a second is quicker than the disk is large.
+_FLOOD_SHARE = 1
 #: Children of a program that has ended get this long to end.
 _CHILDREN_SECONDS = 1.0
 #: systemd gets this long to start the next command of a unit.
@@ -260,6 +262,7 @@ class Session:
         if now < self._output_due:
             return
         outputs = [run.launch.output for run in runs if run.output is not None]
+        freed = sum(run.output.freed for run in runs if run.output is not None)
         self._door.files.prefetch((), statuses=outputs)
         for run in runs:
             if run.output is not None:
@@ -268,8 +271,9 @@ class Session:
                 unread = run.output.free(self._door.files, source.offset if isinstance(source, FileSource) else None)
                 self._freeze(run, frozen=unread > UNREAD_MAX)
         self._door.files.forget()
+        is_quiet = freed == sum(run.output.freed for run in runs if run.output is not None)
         # Of another machine a look takes long.
-        self._output_due = now + _OUTPUT_SHARE * (self._clock.monotonic() - now)
+        self._output_due = now + (_OUTPUT_SHARE if is_quiet else _FLOOD_SHARE) * (self._clock.monotonic() - now)
 
     def _freeze(self, run: ServiceRun, *, frozen: bool) -> None:
         if run.frozen is not frozen and run.cgroup:
