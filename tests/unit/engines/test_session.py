@@ -1,6 +1,7 @@
 """A session starts services, waits until they are ready and stops them, without any proof: what `up` needs."""
 
 import itertools
+from types import SimpleNamespace
 
 import pytest
 
@@ -279,3 +280,25 @@ def test_counters_are_read_before_a_service_is_killed():
         played.session.stop([run])
         assert (run.killed, run.counted is not None) == (counted, counted)
         played.session.close(run)
+
+
+@pytest.mark.parametrize(("step", "share"), [(0, 20), (4 << 20, 1)])
+def test_after_a_look_that_gave_something_back_the_next_one_follows_soon(step, share):
+    """A service that writes a gigabyte a second would fill the disk between two looks."""
+    machine = Machine()
+
+    class Written:
+        freed = 0
+
+        def free(self, _files, _read):
+            machine.sleep(0.01)
+            self.freed += step
+            return 0
+
+    run = SimpleNamespace(
+        launch=SimpleNamespace(output="/out"), output=Written(), watch=None, readiness=None, frozen=False, cgroup=""
+    )
+    session = Session(SimpleNamespace(), machine.observer(), machine.door())
+    began = machine.now
+    session._bound_output([run])
+    assert session._output_due - began == pytest.approx(share * 0.01)

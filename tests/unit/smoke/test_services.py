@@ -33,6 +33,21 @@ URL = "http://127.0.0.1:8080/healthz"
 CGROUP = f"{SLICE}/{WEB}"
 READY = f'ready = "{URL}"'
 JOB = TEXT.replace(READY, 'ready = "exit"')
+#: A service in each of two slices; the first slice and its service can have quotas.
+TWO_SLICES = """
+[slices.quick]
+CPUWeight = 10
+{quota}
+[slices.slow]
+CPUWeight = 10
+[services.a]
+binary = "x"
+slice = "quick"
+{own}
+[services.b]
+binary = "x"
+slice = "slow"
+"""
 LOG = TEXT.replace(READY, 'ready = "log:^listening on \\\\d"')
 
 
@@ -804,18 +819,7 @@ def test_what_is_done_meanwhile_begins_when_all_are_ready_and_leaves_no_sample_o
 
 def test_a_slice_is_counted_when_its_last_service_has_ended(tmp_path):
     """What happens there from then on is none of the services: probes may have begun."""
-    text = """
-        [slices.quick]
-        CPUWeight = 10
-        [slices.slow]
-        CPUWeight = 10
-        [services.a]
-        binary = "x"
-        slice = "quick"
-        [services.b]
-        binary = "x"
-        slice = "slow"
-        """
+    text = TWO_SLICES.format(quota="", own="")
     trial = Trial(tmp_path, text=text)
     quick, slow, top = (f"{SCOPE}{name}.slice" for name in ("-quick", "-slow", ""))
     trial.units.programs |= {
@@ -839,19 +843,7 @@ def test_a_slice_is_counted_when_its_last_service_has_ended(tmp_path):
 
 def test_a_quota_that_is_lifted_while_services_stop_is_none_of_a_watched_slice(tmp_path):
     """The processes of a quota end sooner without it; samples of the slices are taken until the last service has ended."""
-    text = """
-        [slices.quick]
-        CPUQuota = "60%"
-        [slices.slow]
-        CPUWeight = 10
-        [services.a]
-        binary = "x"
-        slice = "quick"
-        CPUQuota = "50%"
-        [services.b]
-        binary = "x"
-        slice = "slow"
-        """
+    text = TWO_SLICES.format(quota='CPUQuota = "60%"', own='CPUQuota = "50%"')
     trial = Trial(tmp_path, text=text)
     trial.units.programs |= {f"{SCOPE}-a.service": Program(), f"{SCOPE}-b.service": Program(stop_after=3.0)}
     machine, units, inputs = trial.machine, trial.units, list[int]()
