@@ -64,6 +64,15 @@ def test_a_root_without_python_is_imported_and_used(suite: str, systemd: str, tm
     shell = _run("shell", "--distro", f"foreign-{suite}", cache=cache, status=6, stdin="cat /etc/hostname; exit 6\n")
     assert "guest" in shell
     assert f"foreign-{suite}" in _run("list", cache=cache)
+    in_qemu = ("--machine", "qemu", "--distro", f"foreign-{suite}")
+    script = "command -v modprobe; uname -r; nproc; ls /lib/modules; cat /proc/1/comm; cd /lib/modules/*; find . -name 'tun.ko*'"
+    said = _run("run", *in_qemu, "--", "sh", "-c", script, cache=cache)
+    # The root has no modules, and nothing that loads them; its kernel is that of another distribution.
+    release, *rest = said.splitlines()[-5:]
+    assert (release[-12:], rest[:3]) == ("-cloud-amd64", ["2", release, "systemd"]), said
+    assert rest[3].startswith("./kernel/drivers/net/tun.ko")
+    shell = _run("shell", *in_qemu, cache=cache, status=6, stdin="cat /etc/hostname; exit 6\n")
+    assert "guest" in shell
 
 
 def test_a_root_that_lacks_something_is_refused(tmp_path: Path) -> None:
@@ -150,3 +159,59 @@ def test_limits_are_proved_in_an_imported_root(imported: str, tmp_path: Path) ->
         assert {item["status"] for item in report["findings"] if item["code"] == "CGP511"} <= {"pass"}
         where = next(item for item in report["findings"] if item["code"] == "CGP512")
         assert where["evidence"]["image"].startswith(f"{imported}-")
+
+
+_IN_QEMU = """
+[project]
+name = "shop"
+[target]
+distro = "{name}"
+[slices.api]
+TasksMax = 64
+ManagedOOMMemoryPressure = "kill"
+[services.web]
+binary = "web"
+slice = "api"
+MemoryMax = "48M"
+MemorySwapMax = "16M"
+CPUQuota = "150%"
+AllowedCPUs = "0-1"
+smoke = {{ ready = "tcp://[::1]:8080", duration = "300ms" }}
+[services.lifting]
+binary = "lifting"
+slice = "api"
+MemoryMax = "48M"
+smoke = {{ duration = "300ms" }}
+"""
+_WEB = """#!/usr/bin/perl
+use IO::Socket::IP;
+my $listener = IO::Socket::IP->new(LocalHost => "::1", LocalPort => 8080, Listen => 5) or die "no socket: $@";
+while (my $one = $listener->accept) { close $one }
+"""
+
+
+@pytest.mark.timeout(600)
+def test_what_user_mode_linux_lacks_is_tested_in_qemu(imported: str, tmp_path: Path) -> None:
+    """IPv6, two CPUs, cpuset, pressure and limits of swap; the kernel is another distribution's, and a lifted limit fails."""
+    (tmp_path / "cgroup-preflight.toml").write_text(_IN_QEMU.format(name=imported))
+    for name, text in (("web", _WEB), ("lifting", _LIFTING)):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    argv = (sys.executable, "-m", "cgroup_preflight", "run", "--format", "json=report.json")
+    done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, timeout=500, check=False)
+    report = json.loads((tmp_path / "report.json").read_text())
+    findings = [item for item in report["findings"] if not item["subject"].startswith("this host")]
+    assert done.returncode == 1, json.dumps(findings, indent=1)
+    assert {(item["code"], item["subject"]) for item in findings if item["status"] == "fail"} == {("CGP501", "lifting")}
+    where = next(item for item in findings if item["code"] == "CGP512")
+    assert (where["evidence"]["machine"], where["evidence"]["cpus"]) == ("qemu", 2)
+    assert "the kernel is that of Debian 13" in where["message"]
+    assert where["evidence"]["kernel"].endswith("-cloud-amd64")
+    assert where["evidence"]["kernel_image"].startswith("debian-13-")
+    passed = {(item["code"], item["subject"]) for item in findings if item["status"] == "pass"}
+    assert {("CGP117", "pressure"), ("CGP120", "cpuset"), ("CGP501", "web"), ("CGP503", "web")} <= passed
+    assert any("of 1.50 CPUs" in item["message"] for item in findings if item["code"] == "CGP511")
+    (web,) = (item for item in report["services"] if item["name"] == "web")
+    limits = {row["file"].rpartition("/")[2]: row["ok"] for row in web["limits"]}
+    # The swap limit is only read back: no guest has swap.
+    assert {limits[name] for name in ("memory.swap.max", "cpu.max", "cpuset.cpus.effective")} == {True}

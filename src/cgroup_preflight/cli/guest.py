@@ -204,9 +204,7 @@ def _build(args: argparse.Namespace) -> int:
 
 
 def _image(args: argparse.Namespace, *, anew: bool = False) -> image.RootImage:
-    if args.kernel and args.machine != "qemu":
-        raise UsageError("user-mode-linux has a kernel of its own", where=f"--kernel {args.kernel}",
-                         remedy=Remedy(title="add --machine qemu"))  # fmt: skip
+    _require_qemu_for_kernel(args)
     recipe = recipe_for(
         args.distro, with_kernel=args.machine == "qemu", packages=args.package, kernel=args.kernel
     )  # fmt: skip
@@ -214,12 +212,18 @@ def _image(args: argparse.Namespace, *, anew: bool = False) -> image.RootImage:
     return image.ensure(recipe, image.cache_folder(os.environ), say, programs=programs, anew=anew)
 
 
+def _require_qemu_for_kernel(args: argparse.Namespace) -> None:
+    if args.kernel and args.machine != "qemu":
+        raise UsageError("user-mode-linux has a kernel of its own", where=f"--kernel {args.kernel}",
+                         remedy=Remedy(title="add --machine qemu"))  # fmt: skip
+
+
 def _list(_args: argparse.Namespace) -> int:
     rows = []
     folder = image.cache_folder(os.environ)
     for item in image.list_images(folder):
         size = _size(item.root.parent)
-        kind, old = "qemu" if item.kernel else "uml", "" if _is_current(item) else "  from another version"
+        kind, old = _kind(item), "" if _is_current(item) else "  from another version"
         packages = f"  {', '.join(item.packages)}" if item.packages else ""
         rows.append(f"{item.name}  {kind:<4}  {size:>5} MB{_inside(item)}{old}{packages}")
     for home in uml_kernel.list_homes(folder):
@@ -231,6 +235,11 @@ def _list(_args: argparse.Namespace) -> int:
         rows.append(f"{state.name}  qemu  {state.size >> 20:>5} MB  saved state")
     options.write_stdout("".join(f"{row}\n" for row in rows))
     return ExitStatus.PASS
+
+
+def _kind(item: image.RootImage) -> str:
+    """The machine of an image; a root from elsewhere has no kernel, and runs in both."""
+    return "qemu" if item.kernel else "both" if item.bare else "uml"
 
 
 def _size(home: Path) -> int:
@@ -303,6 +312,7 @@ def _remove(args: argparse.Namespace) -> int:
 
 def _guest(args: argparse.Namespace) -> Guest | BareGuest:
     if args.distro not in DISTROS:
+        _require_qemu_for_kernel(args)
         return guest_import.imported_guest(args, _inputs(args.input))
     engine = GuestEngine(args.machine)
     inputs, root = _inputs(args.input), _image(args)

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from cgroup_preflight.cli import options
 from cgroup_preflight.cli.guest_run import say
-from cgroup_preflight.core.errors import ExitStatus, HostError, UsageError
-from cgroup_preflight.core.report import Remedy
-from cgroup_preflight.guest import foreign, image, tools, uml, uml_kernel
+from cgroup_preflight.config.model import Target
+from cgroup_preflight.core.errors import ExitStatus, HostError
+from cgroup_preflight.guest import foreign, foreign_kernel, image, tools, uml, uml_kernel
 from cgroup_preflight.guest.bare import BareGuest
 from cgroup_preflight.guest.foreign_try import Tried, try_root
-from cgroup_preflight.guest.spec import BootMode, GuestSpec
+from cgroup_preflight.guest.spec import BootMode, GuestEngine, GuestSpec
 from cgroup_preflight.report.escape import plain
 
 
@@ -40,11 +40,13 @@ def imported_guest(args: argparse.Namespace, inputs: Mapping[str, Path]) -> Bare
     item = foreign.imported(args.distro, folder)
     if item is None:
         raise foreign.unknown(args.distro, folder, "--distro")
-    if args.machine != "uml" or args.package:
-        raise UsageError("an imported root runs in user-mode-linux, with the packages that it has", where="--distro",
-                         remedy=Remedy(title="leave out --machine and --package"))  # fmt: skip
+    foreign.refuse(Target(packages=tuple(args.package)), item.distro)
+    engine = GuestEngine(args.machine)
+    if engine is GuestEngine.QEMU:
+        item = foreign_kernel.with_kernel(item, args.kernel, folder, say)
     spec = GuestSpec(
-        distro=item.distro, mode=BootMode.FULL if args.full else BootMode.QUICK, inputs=inputs,
+        engine=engine, distro=item.distro, mode=BootMode.FULL if args.full else BootMode.QUICK, inputs=inputs,
+        cpus=2 if engine is GuestEngine.QEMU else 1, memory_mib=768 if engine is GuestEngine.QEMU else 512,
         kernel_args=foreign.kernel_args(foreign.found_of(item)), boot_timeout=300.0,
     )  # fmt: skip
     return BareGuest(spec, item)

@@ -1,6 +1,7 @@
 """Whether this host can boot the guest of a config; nothing is built or started."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from cgroup_preflight.config.model import Config
 from cgroup_preflight.core.errors import HostError
@@ -21,19 +22,10 @@ def require_guest(config: Config | None, distro: str, environment: Mapping[str, 
     cannot do.
     """
     folder = image.cache_folder(environment)
-    if distro not in SUITES:
-        if config is not None:
-            from cgroup_preflight.guest import foreign
+    if distro not in SUITES and config is not None:
+        from cgroup_preflight.guest import foreign
 
-            foreign.refuse(config.target, distro)
-        tools.require(
-            [
-                name
-                for name in programs_of(GuestEngine.UML)
-                if name != uml.PROGRAM or uml_kernel.found_in(folder) is None
-            ]
-        )
-        return GuestEngine.UML
+        foreign.refuse(config.target, distro)
     engine = GuestEngine.UML
     if config is not None:
         required = requirements_of(config)
@@ -42,9 +34,21 @@ def require_guest(config: Config | None, distro: str, environment: Mapping[str, 
         if what:
             raise HostError(what, remedy=Remedy(title=instead))
         engine = machine.engine
+    if distro not in SUITES:
+        tools.require(_for_imported(engine, config.target.kernel if config is not None else "", folder))
+        return engine
     recipe = recipe_of(config, distro, engine) if config is not None else recipe_for(distro, with_kernel=False)
     tools.require(image.needed_programs(recipe, folder, programs_of(engine)))
     return engine
+
+
+def _for_imported(engine: GuestEngine, kernel: str, folder: Path) -> tuple[str, ...]:
+    """What this host must have for an imported root, whose kernel is user-mode-linux or from an image of this tool."""
+    if engine is GuestEngine.QEMU:
+        from cgroup_preflight.guest.foreign_kernel import kernel_recipe
+
+        return image.needed_programs(kernel_recipe(kernel), folder, programs_of(engine))
+    return tuple(name for name in programs_of(engine) if name != uml.PROGRAM or uml_kernel.found_in(folder) is None)
 
 
 def programs_of(engine: GuestEngine) -> tuple[str, ...]:

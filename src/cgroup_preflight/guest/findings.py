@@ -19,6 +19,7 @@ from cgroup_preflight.core.records import dataclass, replace
 from cgroup_preflight.core.report import Finding, HostSummary, Location, Remedy, Report, ServiceResult, Status
 from cgroup_preflight.engines.choice import GUEST
 from cgroup_preflight.guest.contents import Contents
+from cgroup_preflight.guest.image import RootImage
 from cgroup_preflight.guest.recipe import MOVING
 from cgroup_preflight.guest.requirements import GuestMachine
 from cgroup_preflight.guest.spec import GuestEngine
@@ -77,7 +78,8 @@ class GuestRun:
     `fence` says what confined the engine. `lost_boot` is the error of a first boot that failed and was repeated, else
     empty. `image` is the name of the image, `contents` what is in it, `packages` are those that somebody named for it.
     `resumed` says that the machine did not boot but resumed from a saved state. `from_here`: its services were run from this
-    host, so the report has this host's paths.
+    host, so the report has this host's paths. `kernel_image` is the image that the kernel is from, None for that of the
+    distribution, and for user-mode-linux.
     """
 
     report: Report
@@ -91,6 +93,7 @@ class GuestRun:
     packages: tuple[str, ...] = ()
     resumed: bool = False
     from_here: bool = False
+    kernel_image: RootImage | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,7 +165,7 @@ def _lacking(made: GuestReport, item: Finding) -> Lack | None:
 
 def _counts(made: GuestReport, code: str) -> bool:
     """Whether a failed check of the guest is a failure of the distribution that the user chose."""
-    own_kernel = made.run.machine.engine is GuestEngine.QEMU
+    own_kernel = made.run.machine.engine is GuestEngine.QEMU and made.run.kernel_image is None
     return made.chosen and (code in _ABOUT_SYSTEMD or (own_kernel and code in _ABOUT_KERNEL))
 
 
@@ -176,6 +179,7 @@ def _where(made: GuestReport) -> Finding:
     details = [
         f"systemd {systemd or 'unknown'}, kernel {kernel or 'unknown'} ({_ENGINE_NAMES[machine.engine]})",
         *((f"the kernel is not that of {_title(run.distro)}",) if made.chosen and uml else ()),
+        *((f"the kernel is that of {_title(run.kernel_image.distro)}",) if run.kernel_image is not None else ()),
         *machine.gaps,
     ]
     return codes.GUEST.finding(
@@ -198,7 +202,8 @@ _SHOWN = ("systemd", "libc6", "python3")
 def _inside(run: GuestRun) -> dict[str, str]:
     """What is in the image of a guest: evidence for the report."""
     if run.contents is None:
-        return {"image": run.image} if run.from_here else {}
+        kernels = {"kernel_image": run.kernel_image.name} if run.kernel_image is not None else {}
+        return {"image": run.image, **kernels} if run.from_here else {}
     named = [name.partition(":")[0] for name in run.packages]
     known = [f"{name} {run.contents.packages[name]}" for name in dict.fromkeys((*_SHOWN, *named))
              if name in run.contents.packages]  # fmt: skip

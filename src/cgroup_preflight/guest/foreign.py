@@ -23,10 +23,10 @@ from cgroup_preflight.core.printable import printable
 from cgroup_preflight.core.records import dataclass
 from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.guest import builders, image, store, tools
-from cgroup_preflight.guest.foreign_unpack import FILE_SERVERS, SYSTEMD
+from cgroup_preflight.guest.foreign_unpack import FILE_SERVERS
 from cgroup_preflight.guest.overlay import overlay
 from cgroup_preflight.guest.recipe import SUITES
-from cgroup_preflight.guest.spec import GuestEngine
+from cgroup_preflight.guest.words import SYSTEMD
 
 #: The oldest systemd that knows all that this tool asks of it with cgroup v2 alone.
 SYSTEMD_LEAST = 244
@@ -48,6 +48,8 @@ used=$(du -sm tree/root | cut -f 1)
 mke2fs -q -F -t ext4 -O ^has_journal -m 0 -L preflight -d tree/root root.ext4 "$((used + used / 4 + free))M"
 rm -rf tree/root
 """
+
+_INSTALL = Remedy(title="install them in that root and import it again, or choose a distribution that this tool builds")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,16 +121,13 @@ def unknown(name: str, folder: Path, where: str) -> UsageError:
 
 def refuse(target: Target, name: str, *, packages: bool = False) -> None:
     """Raises UsageError for what only a distribution that this tool builds can do; `packages`: built ones are tested."""
-    asked = (
-        ('machine = "qemu"', target.machine == GuestEngine.QEMU), ("network = true", target.network),
-        ("packages", bool(target.packages)), ("--package", packages),
-    )  # fmt: skip
-    for words, is_asked in asked:
+    if target.network:
+        raise UsageError(f"{name} is an imported root, which has no network", where="network = true",
+                         remedy=Remedy(title="leave that out, or choose a distribution that this tool builds"))  # fmt: skip
+    for words, is_asked in (("packages", bool(target.packages)), ("--package", packages)):
         if is_asked:
-            raise UsageError(
-                f"{name} is an imported root: it runs in user-mode-linux, without a network and with the packages that it has",
-                where=words, remedy=Remedy(title="leave that out, or choose a distribution that this tool builds"),
-            )  # fmt: skip
+            raise UsageError(f"{name} is an imported root, with the packages that it has", where=words,
+                             remedy=_INSTALL)  # fmt: skip
 
 
 def list_imported(folder: Path) -> tuple[image.RootImage, ...]:

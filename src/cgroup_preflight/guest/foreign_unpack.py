@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from cgroup_preflight.guest.foreign_tree import ForeignError, ForeignTree, Owner
+from cgroup_preflight.guest.words import SYSTEMD
 
 #: Bytes of memory: a header can say that it is as long as the archive.
 _MEMORY_MAX = 2 << 30
@@ -25,7 +26,6 @@ _MEMBERS_MAX = 1_000_000
 _STATUS_MAX, _RELEASE_MAX, _UNIT_MAX = 64 << 20, 1 << 16, 1 << 20
 #: What every machine mounts something on.
 _FOLDERS = ("dev", "proc", "sys", "run", "tmp", "var/tmp", "root", "var/lib", "var/log", "etc/systemd/system")
-SYSTEMD = ("usr/lib/systemd/systemd", "lib/systemd/systemd")
 #: The programs that this tool starts in a guest, and their usual folders.
 NEEDED = ("sh", "cat", "chmod", "env", "head", "mkdir", "mount", "rm", "rmdir", "setsid", "sleep", "stty", "systemctl",
           "systemd-stdio-bridge")  # fmt: skip

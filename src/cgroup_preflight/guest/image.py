@@ -46,6 +46,7 @@ class RootImage:
     `uml` is a user-mode-linux that is newer than that of the host, None to use the host's.
     `listing` has the paths of its programs and libraries, one in each line; `units` is the archive of its unit files.
     `bare`: it has a shell at its first line (`guest.starter`), and no agent.
+    `kernel_image` is the image that the kernel and its modules are from, where that is another one.
     `packages` are those that somebody named for it; `contents` is None for an image that does not say what is in it.
     """
 
@@ -58,6 +59,7 @@ class RootImage:
     units: Path | None = None
     packages: tuple[str, ...] = ()
     bare: bool = False
+    kernel_image: "RootImage | None" = None
     contents: Contents | None = None
 
     @property

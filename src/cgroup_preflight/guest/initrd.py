@@ -17,18 +17,23 @@ from cgroup_preflight.core.errors import HostError
 from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.guest import tools
 from cgroup_preflight.guest.kernel_image import unpacked
+from cgroup_preflight.guest.words import SYSTEMD
 
 #: The init that mounts the root read-only, for a machine whose state is saved; the usual one is /init.
 READ_ONLY_INIT = "/init-ro"
-ROOT_DEVICE, INPUT_DEVICE = "/dev/vda", "/dev/vdb"
+#: The init of a root from elsewhere: its modules are on a third disk, the root of the image that has this kernel.
+FOREIGN_INIT = "/init-foreign"
+ROOT_DEVICE, INPUT_DEVICE, _MODULES_DEVICE = "/dev/vda", "/dev/vdb", "/dev/vdc"
 _FILE = "initrd"
 #: The drivers; what a kernel has built in has no module. The console's is here so that the line exists early.
 _DRIVERS = ("virtio_pci", "virtio_blk", "virtio_console", "ext4")
+#: A root from elsewhere may have no program that loads modules.
+_FOREIGN_DRIVERS = (*_DRIVERS, "virtio_net")
 _MODULES = "/usr/lib/modules"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+_~-]*", re.ASCII)
 _SECONDS = 60.0
-_EXECVE, _EXIT, _CHDIR, _CHROOT, _MOUNT, _INIT_MODULE = 59, 60, 80, 161, 165, 175
-_MS_RDONLY, _MS_MOVE = 1, 8192
+_EXECVE, _EXIT, _CHDIR, _MKDIR, _CHROOT, _MOUNT, _UMOUNT, _INIT_MODULE = 59, 60, 80, 83, 161, 165, 166, 175
+_MS_RDONLY, _MS_BIND, _MS_MOVE, _MNT_DETACH = 1, 4096, 8192, 2
 #: The registers of the arguments of a system call: `mov $imm64, %rdi`, %rsi, %rdx, %r10, %r8.
 _REGISTERS = (b"\x48\xbf", b"\x48\xbe", b"\x48\xba", b"\x49\xba", b"\x49\xb8")
 #: The kernel leaves the count of arguments, the arguments and the environment on the stack: they are those of init.
@@ -40,8 +45,8 @@ _FOLDER, _PROGRAM, _DEVICE = 0o40755, 0o100755, 0o20600
 
 def write(folder: Path) -> None:
     """Writes the initial RAM disk of the image in `folder` next to it. Raises HostError, OSError."""
-    modules = drivers(_reader(folder / "root.ext4"))
-    (folder / _FILE).write_bytes(archive(modules))
+    read = _reader(folder / "root.ext4")
+    (folder / _FILE).write_bytes(archive(drivers(read), drivers(read, _FOREIGN_DRIVERS)))
 
 
 def found_in(folder: Path) -> Path | None:
@@ -50,19 +55,19 @@ def found_in(folder: Path) -> Path | None:
     return path if path.exists() else None
 
 
-def drivers(read: Callable[[str], bytes]) -> tuple[bytes, ...]:
-    """The modules that the root needs to be mounted, each after those that it needs.
+def drivers(read: Callable[[str], bytes], names: Sequence[str] = _DRIVERS) -> tuple[bytes, ...]:
+    """The modules of these names (those that the root needs to be mounted), each after those that it needs.
 
     `read` returns the content of a file of the image, and the names in a folder, one in each line.
     """
-    names = [name for name in read(f"{_MODULES}/").decode("utf-8", "replace").split() if name not in (".", "..")]
-    if len(names) != 1 or not _NAME.fullmatch(names[0]):
+    kernels = [name for name in read(f"{_MODULES}/").decode("utf-8", "replace").split() if name not in (".", "..")]
+    if len(kernels) != 1 or not _NAME.fullmatch(kernels[0]):
         return ()
-    home = f"{_MODULES}/{names[0]}"
+    home = f"{_MODULES}/{kernels[0]}"
     needs = _dependencies(read(f"{home}/modules.dep").decode("utf-8", "replace"))
     paths = {_stem(path): path for path in needs}
     wanted: dict[str, None] = {}
-    for name in _DRIVERS:
+    for name in names:
         if name in paths:
             # modprobe(8) loads the last one of the list first (depmod writes them in this order).
             wanted |= dict.fromkeys((*reversed(needs[paths[name]]), paths[name]))
@@ -78,8 +83,8 @@ def _stem(path: str) -> str:
     return path.rpartition("/")[2].partition(".")[0].replace("-", "_")
 
 
-def archive(modules: Sequence[bytes]) -> bytes:
-    """The initial RAM disk whose init loads `modules`."""
+def archive(modules: Sequence[bytes], foreign: Sequence[bytes]) -> bytes:
+    """The initial RAM disk whose init loads `modules`; that of a root from elsewhere loads those of `foreign`."""
     entries: Mapping[str, tuple[int, bytes, tuple[int, int]]] = {
         "dev": (_FOLDER, b"", (0, 0)),
         # The kernel opens it for the standard streams of init.
@@ -87,6 +92,7 @@ def archive(modules: Sequence[bytes]) -> bytes:
         "root": (_FOLDER, b"", (0, 0)),
         "init": (_PROGRAM, init(modules, 0), (0, 0)),
         READ_ONLY_INIT[1:]: (_PROGRAM, init(modules, _MS_RDONLY), (0, 0)),
+        FOREIGN_INIT[1:]: (_PROGRAM, foreign_init(foreign), (0, 0)),
         "TRAILER!!!": (0, b"", (0, 0)),
     }
     made = b""
@@ -104,9 +110,24 @@ def _aligned(data: bytes) -> bytes:
 
 def init(modules: Sequence[bytes], flags: int) -> bytes:
     """A program that loads `modules`, mounts the root with `flags` (mount(2)) and becomes its init."""
-    length = len(_calls(modules, flags, _Data(0)))
+    return _program(lambda data: _mounted(modules, flags, data, b"") + _become(("sbin/init",), data))
+
+
+def foreign_init(modules: Sequence[bytes]) -> bytes:
+    """A program that loads `modules`, mounts a root from elsewhere with all modules of the kernel, and becomes its systemd.
+
+    Paths of the root are resolved inside of it, because its links may begin with a slash.
+    """
+    return _program(
+        lambda data: _mounted(modules, 0, data, _with_modules(data)) + _bound(data) + _become(SYSTEMD, data)
+    )
+
+
+def _program(calls: "Callable[[_Data], bytes]") -> bytes:
+    """An ELF program with the code of `calls`, which puts its data behind it."""
+    length = len(calls(_Data(0)))
     data = _Data(_ADDRESS + _HEADERS + length)
-    body = _calls(modules, flags, data) + data.content
+    body = calls(data) + data.content
     size = _HEADERS + len(body)
     head = b"\x7fELF\x02\x01\x01".ljust(16, b"\0")
     head += struct.pack("<HHIQQQIHHHHHH", 2, 62, 1, _ADDRESS + _HEADERS, 64, 0, 0, 64, 56, 1, 0, 0, 0)
@@ -132,17 +153,33 @@ class _Data:
         return self.put(text.encode() + b"\0")
 
 
-def _calls(modules: Sequence[bytes], flags: int, data: _Data) -> bytes:
+def _mounted(modules: Sequence[bytes], flags: int, data: _Data, more: bytes) -> bytes:
+    """The drivers, then the root as /; `more` is done when it is mounted, and not yet /."""
     text = data.text
     code = _call(_MOUNT, text("devtmpfs"), text("/dev"), text("devtmpfs"), 0, 0)
     for module in modules:
         code += _call(_INIT_MODULE, data.put(module), len(module), text(""))
     code += _call(_MOUNT, text(ROOT_DEVICE), text("/root"), text("ext4"), flags, 0)
-    code += _call(_CHDIR, text("/root"))
+    code += more + _call(_CHDIR, text("/root"))
     code += _call(_MOUNT, text("."), text("/"), 0, _MS_MOVE, 0)
-    code += _call(_CHROOT, text("."))
-    code += _SAME_ARGUMENTS + _call(_EXECVE, text("/sbin/init"))
-    # Only if there is no init: the kernel then panics, which ends the machine.
+    return code + _call(_CHROOT, text("."))
+
+
+def _with_modules(data: _Data) -> bytes:
+    return _call(_MOUNT, data.text(_MODULES_DEVICE), data.text("/root/run"), data.text("ext4"), _MS_RDONLY, 0)
+
+
+def _bound(data: _Data) -> bytes:
+    """The modules in place of those of the root, which are for another kernel."""
+    code = _call(_MKDIR, data.text("/lib/modules"), 0o755)
+    code += _call(_MOUNT, data.text(f"/run{_MODULES}"), data.text("/lib/modules"), 0, _MS_BIND, 0)
+    return code + _call(_UMOUNT, data.text("/run"), _MNT_DETACH)
+
+
+def _become(programs: Sequence[str], data: _Data) -> bytes:
+    """The first of these paths that is a program."""
+    code = b"".join(_SAME_ARGUMENTS + _call(_EXECVE, data.text(f"/{path}")) for path in programs)
+    # Only if there is none: the kernel then panics, which ends the machine.
     return code + _call(_EXIT, 1)
 
 

@@ -149,7 +149,7 @@ def _fill(disk: Path, staged: Staged) -> None:
 
 def _fence(spec: GuestSpec, image: RootImage, program: str, writable: Iterable[Path]) -> Fence:
     """Only what the engine needs of this host."""
-    files = [path for path in (image.root, image.kernel, image.initrd) if path is not None]
+    files = [path for path in (image.root, image.kernel, image.initrd, _modules(image)) if path is not None]
     network = _NETWORK_FILES if spec.network else ()
     kvm = ("/dev/kvm",) if spec.accelerator == "kvm" else ()
     return Fence(
@@ -158,6 +158,10 @@ def _fence(spec: GuestSpec, image: RootImage, program: str, writable: Iterable[P
         writable=("/dev/null", *kvm, *map(str, writable)),
         network=spec.network,
     )
+
+
+def _modules(image: RootImage) -> Path | None:
+    return image.kernel_image.root if image.kernel_image is not None else None
 
 
 def _uml(spec: GuestSpec, _image: RootImage, program: str, folder: Path, disk: Path, **_: bool) -> Command:
@@ -196,6 +200,7 @@ def qemu_machine(spec: GuestSpec, image: RootImage, program: str, disk: Path) ->
         program=program, kernel=image.kernel, initrd=image.initrd, root=image.root, input=disk, line_fds=(), cpus=spec.cpus,
         memory_mib=spec.memory_mib, mode=spec.mode, accelerator=spec.accelerator, network=spec.network,
         kernel_args=spec.kernel_args, paused=spec.states is not None,
+        modules=_modules(image),
     )  # fmt: skip
 
 

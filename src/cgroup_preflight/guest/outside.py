@@ -10,12 +10,13 @@ from cgroup_preflight.config.model import ReadyKind
 from cgroup_preflight.core.errors import PreflightError
 from cgroup_preflight.core.records import dataclass, replace
 from cgroup_preflight.core.report import Remedy, Report, Verdict
-from cgroup_preflight.guest import foreign, image, units
+from cgroup_preflight.guest import foreign, foreign_kernel, image, units
 from cgroup_preflight.guest.bare import BareGuest
 from cgroup_preflight.guest.capacity import host_capacity
 from cgroup_preflight.guest.findings import GuestRun
 from cgroup_preflight.guest.lines import GuestLines
 from cgroup_preflight.guest.project import Project, project_of
+from cgroup_preflight.guest.qemu import accelerator
 from cgroup_preflight.guest.requirements import GuestMachine, choose_machine, requirements_of
 from cgroup_preflight.guest.run import (
     BOOT_SECONDS,
@@ -78,7 +79,7 @@ def run_outside(
     clock.note("end")
     return GuestRun(
         report=report, machine=ready.machine, distro=task.distro, fence=ready.guest.fence, lost_boot=ready.lost_boot,
-        seconds=clock.seconds, image=ready.root.name, from_here=True,
+        seconds=clock.seconds, image=ready.root.name, from_here=True, kernel_image=ready.root.kernel_image,
     )  # fmt: skip
 
 
@@ -90,17 +91,22 @@ def _ready(
     foreign.refuse(task.config.target, task.distro, packages=task.packages is not None)
     project = project_of(task.config, task.names)
     required = requirements_of(task.config)
-    machine = choose_machine(required, GuestEngine.UML, host_capacity())
+    machine = choose_machine(required, task.config.target.machine, host_capacity())
     what, instead = required.impossible(machine)
     if what:
         raise GuestError(f"{what}; no service was run", remedy=Remedy(title=instead))
     task = replace(task, config=units.with_units(task.config, root, task.names, task.distro))
     require_system(task, root, project)
     _require_bash(task, root)
-    found = foreign.found_of(root)
+    found, accelerated_by = foreign.found_of(root), "tcg"
+    if machine.engine is GuestEngine.QEMU:
+        folder = image.cache_folder(environment)
+        root = foreign_kernel.with_kernel(root, task.config.target.kernel, folder, say)
+        accelerated_by = accelerator(folder)
     spec = GuestSpec(
-        engine=machine.engine, distro=task.distro, memory_mib=machine.memory_mib, inputs=project.inputs,
-        boot_timeout=BOOT_SECONDS[machine.engine], kernel_args=(*foreign.kernel_args(found), *task.kernel_args),
+        engine=machine.engine, distro=task.distro, cpus=machine.cpus, memory_mib=machine.memory_mib,
+        inputs=project.inputs, boot_timeout=BOOT_SECONDS[machine.engine], accelerator=accelerated_by,
+        kernel_args=(*foreign.kernel_args(found), *task.kernel_args),
     )  # fmt: skip
     say(f"booting the {task.distro} guest ({machine.engine})")
     with booted(lambda: boot(spec, root), say, now) as (guest, lost_boot):

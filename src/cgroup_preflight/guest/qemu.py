@@ -13,7 +13,7 @@ from pathlib import Path
 
 from cgroup_preflight.core.records import dataclass
 from cgroup_preflight.guest import tools
-from cgroup_preflight.guest.initrd import INPUT_DEVICE, READ_ONLY_INIT
+from cgroup_preflight.guest.initrd import FOREIGN_INIT, INPUT_DEVICE, READ_ONLY_INIT
 from cgroup_preflight.guest.spec import BootMode, common_kernel_args
 from cgroup_preflight.guest.words import PAUSE_ARGUMENT
 
@@ -31,6 +31,7 @@ class QemuMachine:
 
     With `monitor_fd`, QEMU takes the commands of its QMP there. With `paused`, the machine boots to the point where its
     state can be saved, and mounts nothing that it could write to. With `resumed`, it waits for such a state instead.
+    `modules` is the root of the image that the kernel is from, where `root` is not that one.
     """
 
     program: str
@@ -48,6 +49,7 @@ class QemuMachine:
     monitor_fd: int = -1
     paused: bool = False
     resumed: bool = False
+    modules: Path | None = None
 
 
 def qemu_argv(machine: QemuMachine) -> tuple[str, ...]:
@@ -67,10 +69,16 @@ def qemu_argv(machine: QemuMachine) -> tuple[str, ...]:
         *("-drive", f"if=none,id=input,file={_escaped(machine.input)},format=raw,cache=unsafe"),
         # The kernel names the disks by the order of these devices.
         *("-device", "virtio-blk-pci,drive=root", "-device", "virtio-blk-pci,drive=input"),
+        *(() if machine.modules is None else _read_only("modules", machine.modules)),
         *(("-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net") if machine.network else ()),
         *(() if machine.monitor_fd < 0 else _monitor(machine.monitor_fd)),
         *(("-incoming", "defer") if machine.resumed else ()),
     )
+
+
+def _read_only(name: str, path: Path) -> tuple[str, ...]:
+    drive = f"if=none,id={name},file={_escaped(path)},format=raw,readonly=on"
+    return ("-drive", drive, "-device", f"virtio-blk-pci,drive={name}")
 
 
 def _monitor(descriptor: int) -> tuple[str, ...]:
@@ -86,6 +94,7 @@ def _line(number: int, descriptor: int) -> tuple[str, ...]:
 def _kernel_args(machine: QemuMachine) -> tuple[str, ...]:
     return (
         *((f"rdinit={READ_ONLY_INIT}", PAUSE_ARGUMENT) if machine.paused else ()),
+        *((f"rdinit={FOREIGN_INIT}",) if machine.modules is not None else ()),
         "console=ttyS0",
         # An emulated CPU can be too slow for the kernel's check of the TSC. The length of a delay loop is given, because
         # the value from the clock rate would make each short delay five times as long.

@@ -38,6 +38,7 @@ _FOR_AGENT = ("python3", "python3-packaging")
 #: would bring the client of OpenSSH, Kerberos and FIDO with it.
 _FILE_SERVER, _FILE_SERVER_PATH = "openssh-sftp-server", "usr/lib/openssh/sftp-server"
 _BUILDERS = ("recipe.py", "unpack.py", "package_file.py")
+_KERNEL_BUILDERS = ("initrd.py", "kernel_image.py")
 #: Most of it is a hole.
 _SIZE_MIB = 2048
 #: QEMU boots the kernel of the distribution; user-mode-linux is a kernel itself.
@@ -120,7 +121,7 @@ def recipe_for(
         files=overlay(hostname="guest", machine_id=hashlib.sha256(distro.encode()).hexdigest()[:32], bare=bare),
         bare=bare,
         size_mib=_SIZE_MIB if not extra else 2 * _SIZE_MIB,
-        builder=_builder(),
+        builder=_builder((*_BUILDERS, *(_KERNEL_BUILDERS if with_kernel else ()))),
     )
 
 
@@ -133,9 +134,9 @@ def _backports(distro: str) -> str:
     return BACKPORTS[distro]
 
 
-def _builder() -> str:
+def _builder(names: Iterable[str]) -> str:
     here = Path(__file__).parent
-    data = b"".join((here / name).read_bytes() for name in _BUILDERS)
+    data = b"".join((here / name).read_bytes() for name in names)
     return hashlib.sha256(data).hexdigest()
 
 

@@ -26,7 +26,8 @@ for word in $words; do
 done
 attach() {{
     case $input in
-        /dev/vd*) modprobe virtio_blk ;;
+        # Where a root from elsewhere has no modprobe, its initial RAM disk has loaded the driver.
+        /dev/vd*) modprobe virtio_blk || : ;;
     esac
     mount -t ext4 -o nosuid,nodev,noatime "$input" /run/preflight/in
 }}

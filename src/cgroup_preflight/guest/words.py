@@ -2,6 +2,8 @@
 
 #: Where the guest mounts the input disk.
 INPUT_DIR = "/run/preflight/in"
+#: Where a root from elsewhere has systemd; its /sbin/init may be something else.
+SYSTEMD = ("usr/lib/systemd/systemd", "lib/systemd/systemd")
 QUICK_TARGET = "preflight-quick.target"
 FULL_TARGET = "multi-user.target"
 #: Kernel arguments for the starter. With the dot the kernel takes them for a module's and does not complain.

@@ -9,17 +9,19 @@ import pytest
 from cgroup_preflight.core.errors import HostError
 from cgroup_preflight.guest import initrd, tools
 
-RING, VIRTIO, PCI, BLOCK = (f"kernel/drivers/{name}" for name in (
-    "virtio/virtio_ring.ko", "virtio/virtio.ko", "virtio/virtio-pci.ko.xz", "block/virtio_blk.ko"))  # fmt: skip
+RING, VIRTIO, PCI, BLOCK, NET = (f"kernel/drivers/{name}" for name in (
+    "virtio/virtio_ring.ko", "virtio/virtio.ko", "virtio/virtio-pci.ko.xz", "block/virtio_blk.ko", "net/virtio_net.ko"))  # fmt: skip
 FILES = {
     "/usr/lib/modules/": b".\n..\n6.1.0-57-cloud-amd64\n",
     "/usr/lib/modules/6.1.0-57-cloud-amd64/modules.dep": (
         f"{RING}:\n{VIRTIO}: {RING}\n{PCI}: {VIRTIO} {RING}\n{BLOCK}: {VIRTIO} {RING}\nkernel/fs/xfs/xfs.ko: {BLOCK}\n"
+        f"{NET}: {RING}\n"
     ).encode(),
     f"/usr/lib/modules/6.1.0-57-cloud-amd64/{RING}": b"ring",
     f"/usr/lib/modules/6.1.0-57-cloud-amd64/{VIRTIO}": b"virtio",
     f"/usr/lib/modules/6.1.0-57-cloud-amd64/{PCI}": lzma.compress(b"pci", check=lzma.CHECK_CRC32),
     f"/usr/lib/modules/6.1.0-57-cloud-amd64/{BLOCK}": b"block",
+    f"/usr/lib/modules/6.1.0-57-cloud-amd64/{NET}": b"net",
 }
 
 
@@ -51,15 +53,27 @@ def _entries(data):
         at += -(-fields[6] // 4) * 4
 
 
-def test_the_archive_has_two_inits_with_the_modules_in_them():
-    entries = _entries(initrd.archive((b"module one", b"module two!")))
-    assert set(entries) == {"dev", "dev/console", "root", "init", "init-ro"}
+def test_the_archive_has_inits_with_the_modules_in_them():
+    entries = _entries(initrd.archive((b"module one", b"module two!"), (b"of the network",)))
+    assert set(entries) == {"dev", "dev/console", "root", "init", "init-ro", "init-foreign"}
     assert entries["dev/console"] == (0o20600, b"", (5, 1))
     assert (entries["root"][0], entries["init"][0]) == (0o40755, 0o100755)
     for name in ("init", "init-ro"):
         assert b"module one" in entries[name][1]
         assert b"module two!" in entries[name][1]
     assert entries["init"][1] != entries["init-ro"][1]
+    assert b"of the network" in entries["init-foreign"][1]
+
+
+def test_a_root_from_elsewhere_gets_all_modules_and_becomes_its_own_systemd():
+    """Paths of the root are opened once it is /: those of the initial RAM disk have no links of it in them."""
+    program = initrd.foreign_init((b"module",))
+    texts = [b"/dev/vdc", b"/root/run", b"/root", b"/lib/modules", b"/run/usr/lib/modules", b"/lib/modules", b"/run",
+             b"/usr/lib/systemd/systemd", b"/lib/systemd/systemd"]  # fmt: skip
+    places = [program.index(text + b"\0", 0) for text in texts]
+    assert all(places)
+    assert b"/sbin/init" not in program
+    assert b"/dev/vdc" not in initrd.init((b"module",), 0)
 
 
 @pytest.mark.starts_processes
@@ -86,6 +100,7 @@ def test_modules_are_read_from_the_file_system_of_an_image(tmp_path):
     initrd.write(tmp_path)
     entries = _entries((tmp_path / "initrd").read_bytes())
     assert entries["init"][1] == initrd.init((b"ring", b"virtio", b"pci", b"block"), 0)
+    assert entries["init-foreign"][1] == initrd.foreign_init((b"ring", b"virtio", b"pci", b"block", b"net"))
     assert initrd.found_in(tmp_path) == tmp_path / "initrd"
 
 

@@ -4,15 +4,17 @@ import itertools
 import socket
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from cgroup_preflight.config.model import ReadyKind, ReadyTest, Target
 from cgroup_preflight.core.errors import ConfigError, HostError, UsageError
 from cgroup_preflight.core.report import Remedy, Status
-from cgroup_preflight.guest import outside, tools
+from cgroup_preflight.guest import foreign_kernel, machine, outside, tools
 from cgroup_preflight.guest.available import require_guest
-from cgroup_preflight.guest.image import cache_folder
+from cgroup_preflight.guest.findings import GuestReport, guest_findings
+from cgroup_preflight.guest.image import RootImage, cache_folder
 from cgroup_preflight.guest.run import GuestPackages, GuestTask
 from cgroup_preflight.guest.spec import GuestEngine, GuestError, GuestSpec
 from tests.unit.guest.played import LIMITS, PlayedGuest, config, ended, finding, report
@@ -195,7 +197,6 @@ PACKAGES = GuestPackages(words=(), inputs={}, seconds=1.0, require=lambda *_: No
 @pytest.mark.parametrize(
     ("changes", "where"),
     [
-        ({"target": Target(machine="qemu")}, 'machine = "qemu"'),
         ({"target": Target(network=True)}, "network = true"),
         ({"target": Target(packages=("redis",))}, "packages"),
         ({"packages": PACKAGES}, "--package"),
@@ -211,12 +212,71 @@ def test_what_user_mode_linux_cannot_do_is_lost_before_the_boot(place):
     with pytest.raises(
         GuestError, match=r"user-mode-linux has one CPU, and cpus in \[target\] is 4; no service was run"
     ):
-        run(place, Played(), pytest.fail, target=Target(cpus=4))
+        run(place, Played(), pytest.fail, target=Target(machine="uml", cpus=4))
+
+
+KERNEL = RootImage(
+    name="debian-13-fedcba9876543210", root=Path("/k/root.ext4"), kernel=Path("/k/vmlinux"), initrd=Path("/k/initrd")
+)
+
+
+@pytest.fixture
+def kernels(place, monkeypatch):
+    """The recipes of the kernels that were asked for; this host has QEMU."""
+    (place / "bin" / "qemu-system-x86_64").touch(mode=0o755)
+    monkeypatch.setattr(outside, "accelerator", lambda _: "tcg")
+    asked = []
+    monkeypatch.setattr(foreign_kernel.image, "ensure", lambda recipe, *_, **__: asked.append(recipe) or KERNEL)
+    return asked
+
+
+@pytest.mark.parametrize(
+    ("target", "backports"),
+    [
+        (Target(machine="qemu"), ""),
+        (Target(cpus=4), ""),
+        (Target(kernel="backports"), "trixie-backports"),
+    ],
+)
+def test_qemu_has_the_kernel_of_a_distribution(place, kernels, target, backports):
+    done, (spec, image) = run(place, Played(), lambda _: report(), target=target)
+    assert (done.machine.engine, done.kernel_image, done.image) == (GuestEngine.QEMU, KERNEL, image.name)
+    assert (image.distro, image.kernel, image.initrd, image.kernel_image) == (
+        NAME,
+        KERNEL.kernel,
+        KERNEL.initrd,
+        KERNEL,
+    )
+    assert (spec.engine, spec.cpus, spec.accelerator) == (GuestEngine.QEMU, target.cpus or 2, "tcg")
+    assert [(recipe.distro, recipe.with_kernel, recipe.backports) for recipe in kernels] == [
+        ("debian-13", True, backports)
+    ]
+
+
+def test_the_machine_of_an_imported_root_has_the_modules_of_its_kernel(place, kernels):
+    _, (spec, image) = run(place, Played(), lambda _: report(), target=Target(machine="qemu"))
+    made = machine.qemu_machine(spec, image, "qemu", place / "input")
+    assert (made.kernel, made.root, made.modules) == (KERNEL.kernel, image.root, KERNEL.root)
+    assert str(KERNEL.root) in machine._fence(spec, image, "qemu", ()).readable
+    assert machine.qemu_machine(spec, KERNEL, "qemu", place / "input").modules is None
+
+
+@pytest.mark.parametrize("engine", ["uml", "qemu"])
+def test_a_borrowed_kernel_is_named_and_no_fault_of_the_root(place, kernels, engine):
+    """A kernel that is too old says nothing about a distribution that has another one."""
+    old = finding("CGP106", Status.FAIL, "kernel")
+    done, _ = run(place, Played(), lambda _: report(LIMITS, old), target=Target(machine=engine))
+    where, *others = guest_findings(GuestReport(run=done, label="", chosen=True, config_path="shop.toml"))
+    assert ("the kernel is that of Debian 13" in where.message) is (engine == "qemu")
+    assert where.evidence.get("kernel_image") == (KERNEL.name if engine == "qemu" else None)
+    assert [item.status for item in others if item.code == "CGP106"] == [Status.UNVERIFIED]
 
 
 def test_whether_one_could_run_here(place, monkeypatch):
     environment = {"XDG_CACHE_HOME": str(place)}
     assert require_guest(task(place).config, NAME, environment) is GuestEngine.UML
+    with pytest.raises(HostError, match=r"needs qemu-system-x86_64, mmdebstrap"):
+        require_guest(replace(task(place).config, target=Target(machine="qemu")), NAME, environment)
     with pytest.raises(UsageError, match="is an imported root"):
         require_guest(replace(task(place).config, target=Target(network=True)), NAME, environment)
     monkeypatch.setattr(tools, "_SEARCH_PATH", str(place))
