@@ -3,9 +3,12 @@
 import io
 import json
 import os
+import shutil
+import socket
 import subprocess
 import sys
 import tarfile
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +17,9 @@ import pytest
 from cgroup_preflight.guest import image, tools
 from cgroup_preflight.guest.recipe import recipe_for
 from tests.lab.sshd import PACKAGES
+from tests.lab.test_up_guest import Up, free_port, guest_folders
+
+__all__ = ["guest_folders"]
 
 _VALIDITY = '--aptopt=Acquire::Check-Valid-Until "false"'
 _INCLUDED = "systemd,systemd-sysv,dbus"
@@ -215,3 +221,73 @@ def test_what_user_mode_linux_lacks_is_tested_in_qemu(imported: str, tmp_path: P
     limits = {row["file"].rpartition("/")[2]: row["ok"] for row in web["limits"]}
     # The swap limit is only read back: no guest has swap.
     assert {limits[name] for name in ("memory.swap.max", "cpu.max", "cpuset.cpus.effective")} == {True}
+
+
+_UP = """
+[project]
+name = "lab"
+[target]
+distro = "{name}"
+machine = "{machine}"
+[slices.api]
+MemoryMax = "300M"
+[services.web]
+binary = "server"
+slice = "api"
+MemoryMax = "64M"
+CPUQuota = "50%"
+smoke = {{ args = ["--port={port}"], ready = "http://127.0.0.1:{port}/healthz" }}
+[services.greedy]
+binary = "hog"
+slice = "api"
+MemoryMax = "48M"
+smoke = {{ args = ["-max=200", "-step=4", "-pause=5ms"] }}
+[services.hidden]
+binary = "server"
+slice = "api"
+smoke = {{ args = ["--port={hidden}"], ready = "log:listening" }}
+[services.talks]
+binary = "talks"
+slice = "api"
+smoke = {{ ready = "log:up" }}
+"""
+_TALKS = '#!/bin/sh\necho "up $NAME"\nexec sleep 300\n'
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.usefixtures("guest_folders")
+@pytest.mark.parametrize("machine", ["uml", pytest.param("qemu", marks=pytest.mark.measured)])
+def test_up_keeps_services_in_an_imported_root(
+    imported: str, tmp_path: Path, machine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lines, ports, the cause of a death, variables and the end by Ctrl-C, with nothing of this tool in the guest."""
+    # `Up` has another home.
+    monkeypatch.setenv("XDG_CACHE_HOME", str(image.cache_folder(os.environ).parents[1]))
+    folder, port, hidden = tmp_path / "project", free_port(), free_port()
+    folder.mkdir()
+    for name in ("server", "hog"):
+        shutil.copy(Path(os.environ["CGPF_LAB_FIXTURES"]) / name, folder / name)
+    (folder / "talks").write_text(_TALKS)
+    (folder / "talks").chmod(0o755)
+    (folder / ".env").write_text("NAME='a \"b\" \\ c'\n")
+    text = _UP.format(name=imported, machine=machine, port=port, hidden=hidden)
+    (folder / "cgroup-preflight.toml").write_text(text)
+    up = Up(folder, "--table")
+    up.wait_for("^web +[|] ready after", "^talks +[|] ready", "^greedy +[|] killed", "[|] web +runs +[0-9.]+/0.5",
+                f"^up +[|] 127.0.0.1:{hidden} leads to hidden in the guest$")  # fmt: skip
+    with urllib.request.urlopen(f"http://127.0.0.1:{hidden}/metrics.json", timeout=20) as answer:
+        assert b"/memory/classes/heap" in answer.read()
+    # More at once than the guest has lines; one of them asks nothing.
+    with socket.create_connection(("127.0.0.1", port), timeout=20):
+        lines = [socket.create_connection(("127.0.0.1", port), timeout=60) for _ in range(30)]
+        for line in lines:
+            line.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        for line in lines:
+            assert line.recv(12) == b"HTTP/1.1 200"
+            line.close()
+    status, said = up.end()
+    assert status == 0, said
+    assert any(line.startswith("greedy | killed by the kernel for memory: peak 48M, limit 48M") for line in said), said
+    assert {'talks  | up a "b" \\ c', "web    | stopped", "talks  | stopped", "hidden | stopped"} <= set(said)
+    log = folder / "state" / "cgroup-preflight" / "lab" / "logs" / "talks.log"
+    assert log.read_text() == 'up a "b" \\ c\n'

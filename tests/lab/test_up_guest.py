@@ -95,7 +95,8 @@ def _processes() -> list[str]:
     return found
 
 
-def _port() -> int:
+def free_port() -> int:
+    """A port of this machine at which nobody listens."""
     with socket.socket() as line:
         line.bind(("127.0.0.1", 0))
         return int(line.getsockname()[1])
@@ -124,12 +125,12 @@ def guest_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_go_service_of_the_guest_is_reached_from_this_machine(
     tmp_path: Path, guest_folders: Path, machine: str
 ) -> None:
-    port, programs = _port(), Path(os.environ["CGPF_LAB_FIXTURES"])
+    port, programs = free_port(), Path(os.environ["CGPF_LAB_FIXTURES"])
     for name in ("server", "hog"):
         shutil.copy(programs / name, tmp_path / name)
     (tmp_path / "talks").write_text(_TALKS)
     (tmp_path / "talks").chmod(0o755)
-    hidden, holder = _port(), socket.create_server(("127.0.0.1", 0))
+    hidden, holder = free_port(), socket.create_server(("127.0.0.1", 0))
     taken = holder.getsockname()[1]
     (tmp_path / "hidden").write_text(_HIDDEN)
     (tmp_path / "hidden").chmod(0o755)
@@ -180,7 +181,7 @@ def test_a_go_service_of_the_guest_is_reached_from_this_machine(
 
 def test_a_change_of_its_go_source_boots_the_guest_with_the_new_program(tmp_path: Path, guest_folders: Path) -> None:
     assert shutil.which("go"), "no Go: run `nox -s lab`, which installs it"
-    port = _port()
+    port = free_port()
     (tmp_path / "go.mod").write_text("module web\n\ngo 1.21\n")
     (tmp_path / "main.go").write_text(_GO)
     (tmp_path / "cgroup-preflight.toml").write_text(toml(config({

@@ -3,8 +3,10 @@
 import os
 from collections.abc import Callable
 
+from cgroup_preflight.checks.base import Context
 from cgroup_preflight.cli import common, policy
 from cgroup_preflight.cli.smoke_run import test_machine
+from cgroup_preflight.config.model import Config
 from cgroup_preflight.core.errors import HostError
 from cgroup_preflight.core.records import replace
 from cgroup_preflight.core.report import Remedy, Report
@@ -43,6 +45,19 @@ def _report(ready: Outside, say: Callable[[str], None]) -> Report:
 
 def _tested(ready: Outside, asker: Asker, say: Callable[[str], None]) -> Report:
     started, task = common.start(), ready.task
+    config, context, door = machine_at(ready, asker)
+    rules = policy.rules_of(config, started, machines=(task.distro,))
+    findings, services = test_machine(config, context, task.names, task.words[0], rules, say, door=door, inside=True)
+    if task.words[0] == "run":
+        from cgroup_preflight.checks.kernel.rt_group_sched import settled
+
+        findings = settled(findings, services)
+    return common.report(started, context, findings, services, project=config.project)
+
+
+def machine_at(ready: Outside, asker: Asker) -> tuple[Config, Context, Door]:
+    """The guest as a machine: the config with its paths, what is known of it, and the door to it. Raises HostError."""
+    task = ready.task
     programs = {item.label: item.program for item in common.plan_of(task.config).services if item.program}
     # Programs and files have the paths of the guest from here on.
     config = replace(task.config, folder=ready.project.folder)
@@ -54,10 +69,4 @@ def _tested(ready: Outside, asker: Asker, say: Callable[[str], None]) -> Report:
         clock=RemoteClock(asker), network=FarNetwork(files, context.facts.mount_point, ready.lines.connection),
         manager=BridgedManager(ready.lines.bridge), host=ready.guest.spec.name,
     )  # fmt: skip
-    rules = policy.rules_of(config, started, machines=(task.distro,))
-    findings, services = test_machine(config, context, task.names, task.words[0], rules, say, door=door, inside=True)
-    if task.words[0] == "run":
-        from cgroup_preflight.checks.kernel.rt_group_sched import settled
-
-        findings = settled(findings, services)
-    return common.report(started, context, findings, services, project=config.project)
+    return config, context, door

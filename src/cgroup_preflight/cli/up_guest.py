@@ -9,8 +9,6 @@ from contextlib import closing
 from cgroup_preflight.cli.guest_run import is_imported, say
 from cgroup_preflight.config import DEFAULT_DISTRO
 from cgroup_preflight.config.model import WITH_PORT, ReadyKind
-from cgroup_preflight.core.errors import UsageError
-from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.engines.ready import address
 from cgroup_preflight.engines.session import local_door
 from cgroup_preflight.guest.relay import Forward, Listeners
@@ -40,9 +38,11 @@ def run_in_guest(request: Request, write: Callable[[str], None]) -> int:
     Raises UsageError, ConfigError, HostError.
     """
     config, plan = request.config, request.plan
-    if is_imported(distro := config.target.distro or DEFAULT_DISTRO):
-        raise UsageError(f"{distro} is an imported root, and up needs a distribution that this tool builds", where="[target] distro",
-                         remedy=Remedy(title="use run or smoke, or another distro"))  # fmt: skip
+    distro = config.target.distro or DEFAULT_DISTRO
+    if is_imported(distro):
+        from cgroup_preflight.guest.outside import imported_root
+
+        imported_root(distro, os.environ, "[target] distro")
     refuse_taken(plan, local_door({}), request.facts.mount_point)
     names = [item.label for item in plan.services]
     task = GuestTask(config=config, words=("up", *_flags(request)), names=tuple(names), distro=distro)
@@ -55,9 +55,16 @@ def run_in_guest(request: Request, write: Callable[[str], None]) -> int:
         shown.say_all(heads(plan.services))
         shown.listens = Forwarding(listeners, shown.say).begin
         handlers = Handlers(write=shown.take, look=changes.look)
-        return keep_in_guests(
-            lambda: run_up(task, dotenv(request.variables), listeners, handlers, os.environ, say), changes, shown.say
-        )
+        return keep_in_guests(lambda: _run(request, task, listeners, handlers), changes, shown.say)
+
+
+def _run(request: Request, task: GuestTask, listeners: Listeners, handlers: Handlers) -> int:
+    """One guest to its end."""
+    if not is_imported(task.distro):
+        return run_up(task, dotenv(request.variables), listeners, handlers, os.environ, say)
+    from cgroup_preflight.cli.up_outside import run_up_imported
+
+    return run_up_imported(request, task, listeners, handlers)
 
 
 def keep_in_guests(run: Callable[[], int], changes: "Changes", say: Callable[[str], None]) -> int:

@@ -102,7 +102,7 @@ class BareGuest:
     def __init__(
         self, spec: GuestSpec, image: RootImage, start: Callable[[GuestSpec, RootImage], GuestProcess] = start
     ) -> None:
-        self.spec = replace(spec, lines=LINES)
+        self.spec = replace(spec, lines=max(spec.lines, LINES))
         self._image, self._start = image, start
         self._stack = contextlib.ExitStack()
         self._process: GuestProcess | None = None

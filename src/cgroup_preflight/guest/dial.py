@@ -58,18 +58,44 @@ class Dialer:
     def __init__(self, open_line: Callable[[Sequence[str]], Line]) -> None:
         self._open_line = open_line
         self._free: list[tuple[Line, bytes]] = []
+        self._threads: list[threading.Thread] = []
+
+    @property
+    def carried(self) -> int:
+        """The connections that are not over."""
+        self._threads = [thread for thread in self._threads if thread.is_alive()]
+        return len(self._threads)
 
     def connect(self, host: str, port: int) -> socket.socket:
         """A connection of the guest to an address in it; it ends at once where nobody listens. Raises OSError, GuestError."""
+        here, there = socket.socketpair()
+        try:
+            self.carry(there, host, port)
+        except BaseException:
+            here.close()
+            raise
+        return here
+
+    def carry(self, there: socket.socket, host: str, port: int) -> None:
+        """Carries what comes from a socket, which it closes, to an address in the guest. Raises OSError, GuestError.
+
+        A socket whose other end has ended in one direction ends in both, because bash knows no shutdown(2).
+        """
+        with contextlib.ExitStack() as undo:
+            undo.callback(there.close)
+            self._begin(there, host, port)
+            undo.pop_all()
+
+    def _begin(self, there: socket.socket, host: str, port: int) -> None:
         if not _HOST.fullmatch(host) or not 0 < port < 65536:
             raise OSError(f"no address: {host[:60]!r}")
         if not self._free:
             word = os.urandom(12).hex()
             self._free.append((self._open_line((*_PROGRAM, SCRIPT, word)), word.encode()))
         line, word_sent = self._free.pop()
-        here, there = socket.socketpair()
-        threading.Thread(target=self._carry, args=(line, word_sent, there, f"{host} {port}"), daemon=True).start()
-        return here
+        thread = threading.Thread(target=self._carry, args=(line, word_sent, there, f"{host} {port}"), daemon=True)
+        thread.start()
+        self._threads.append(thread)
 
     def _carry(self, line: Line, word: bytes, there: socket.socket, address: str) -> None:
         try:

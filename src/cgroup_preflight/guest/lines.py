@@ -21,14 +21,17 @@ _PLACE = "/run/preflight/text-{}"
 
 
 class GuestLines:
-    """As `Lines`; `file_server` is the path of the SFTP server in the guest, empty for none."""
+    """As `Lines`; `file_server` is the path of the SFTP server in the guest, empty for none.
+
+    `dialer` makes its connections.
+    """
 
     name = "guest"
 
     def __init__(self, guest: BareGuest, file_server: str = FILE_SERVER) -> None:
         self._guest, self._file_server = guest, file_server
         self._numbers = itertools.count(1)
-        self._dialer = Dialer(guest.open_line)
+        self.dialer = Dialer(guest.open_line)
 
     def shell(self) -> Line:
         """As `Lines.shell`."""
@@ -44,7 +47,7 @@ class GuestLines:
 
     def connection(self, host: str, port: int) -> socket.socket:
         """A connection of the guest to an address in it; it ends at once where nobody listens. Raises OSError."""
-        return self._dialer.connect(host, port)
+        return self.dialer.connect(host, port)
 
     def channel(self, script: str) -> "subprocess.Popen[bytes]":
         """As `Lines.channel`: there is none into a guest."""

@@ -72,7 +72,7 @@ def run_outside(
     was lost, ConfigError, OSError.
     """
     clock = Clock(now)
-    with _ready(task, environment, say, clock, boot=boot, now=now) as ready:
+    with ready_outside(task, environment, say, clock.note, boot=boot, now=now) as ready:
         say("testing the limits in the guest")
         report = _tested(ready, test)
         clock.note("run")
@@ -84,9 +84,14 @@ def run_outside(
 
 
 @contextlib.contextmanager
-def _ready(
-    task: GuestTask, environment: Mapping[str, str], say: Say, clock: Clock, *, boot: Boot, now: Now
+def ready_outside(
+    task: GuestTask, environment: Mapping[str, str], say: Say, note: Callable[[str], None], *, lines: int = 1,
+    boot: Boot = BareGuest, now: Now = time.monotonic,
 ) -> Iterator[Outside]:  # fmt: skip
+    """Boots the imported root of `task` with its files; it has at least so many `lines`. `note` is called after each step.
+
+    Raises UsageError for a task that no imported root can do, HostError, GuestError, ConfigError, OSError.
+    """
     root = imported_root(task.distro, environment)
     foreign.refuse(task.config.target, task.distro, packages=task.packages is not None)
     project = project_of(task.config, task.names)
@@ -105,32 +110,37 @@ def _ready(
         accelerated_by = accelerator(folder)
     spec = GuestSpec(
         engine=machine.engine, distro=task.distro, cpus=machine.cpus, memory_mib=machine.memory_mib,
-        inputs=project.inputs, boot_timeout=BOOT_SECONDS[machine.engine], accelerator=accelerated_by,
+        inputs=project.inputs, boot_timeout=BOOT_SECONDS[machine.engine], accelerator=accelerated_by, lines=lines,
         kernel_args=(*foreign.kernel_args(found), *task.kernel_args),
     )  # fmt: skip
     say(f"booting the {task.distro} guest ({machine.engine})")
     with booted(lambda: boot(spec, root), say, now) as (guest, lost_boot):
-        clock.note("boot")
+        note("boot")
         place_files(guest, project)
-        clock.note("prepare")
-        lines = GuestLines(guest, os.path.join("/", found.file_server) if found.file_server else "")
-        yield Outside(guest=guest, lines=lines, root=root, task=task, project=project, machine=machine,
+        note("prepare")
+        ends = GuestLines(guest, os.path.join("/", found.file_server) if found.file_server else "")
+        yield Outside(guest=guest, lines=ends, root=root, task=task, project=project, machine=machine,
                       lost_boot=lost_boot)  # fmt: skip
 
 
 def _require_bash(task: GuestTask, root: image.RootImage) -> None:
     """Raises GuestError where services are asked over a connection, and the root lacks what makes it (`guest.dial`)."""
+    is_up = task.words[0] == "up"
     asked = [
         item.name
         for item in task.config.services
-        if item.smoke.ready.kind in (ReadyKind.HTTP, ReadyKind.GRPC) and (not task.names or item.name in task.names)
+        if (is_up or item.smoke.ready.kind in (ReadyKind.HTTP, ReadyKind.GRPC))
+        and (not task.names or item.name in task.names)
     ]
     lines = root.listing.read_text().splitlines() if asked and root.listing is not None else ["/bin/bash"]
     if not any(line.endswith("bin/bash") for line in lines):
         raise GuestError(
-            f"{task.distro} has no bash, with which {', '.join(asked[:5])} would be asked in it over HTTP or gRPC; "
-            "no service was run",
-            remedy=Remedy(title='install bash in that root and import it again, or use ready = "tcp://HOST:PORT"'),
+            f"{task.distro} has no bash, with which {', '.join(asked[:5])} would be "
+            f"{'reached' if is_up else 'asked'} in it{'' if is_up else ' over HTTP or gRPC'}; no service was run",
+            remedy=Remedy(
+                title="install bash in that root and import it again"
+                + ("" if is_up else ', or use ready = "tcp://HOST:PORT"')
+            ),
         )
 
 
@@ -153,11 +163,15 @@ def _tested(ready: Outside, test: Test) -> Report:
     except (PreflightError, OSError) as error:
         if over.is_set():
             raise lost(guest, f"did not finish within {limit:.0f} s") from None
-        # One that is gone says so itself.
-        guest.require("testing the limits")
-        raise lost(guest, exhausted(guest) or f"could not be tested: {error}") from None
+        raise failed(guest, "testing the limits", f"could not be tested: {error}") from None
     finally:
         timer.cancel()
     if short:
         raise lost(guest, short)
     return report
+
+
+def failed(guest: BareGuest, doing: str, what: str) -> GuestError:
+    """The error for `what` failed in a guest. Raises GuestError for one that is gone, which says so itself."""
+    guest.require(doing)
+    return lost(guest, exhausted(guest) or what)

@@ -26,8 +26,8 @@ for word in $words; do
 done
 attach() {{
     case $input in
-        # Where a root from elsewhere has no modprobe, its initial RAM disk has loaded the driver.
-        /dev/vd*) modprobe virtio_blk || : ;;
+        # The initial RAM disk has loaded the driver, and a root from elsewhere may have no modprobe.
+        /dev/vd*) [ -e "$input" ] || modprobe virtio_blk ;;
     esac
     mount -t ext4 -o nosuid,nodev,noatime "$input" /run/preflight/in
 }}

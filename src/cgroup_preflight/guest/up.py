@@ -53,7 +53,7 @@ def carry_up(ready: Ready, variables: str, listeners: Listeners, handlers: Handl
         ready.guest.write_file(_ENV_FILE, variables.encode(), mode=0o600)
         words = [f"--env-file={_ENV_FILE}"]
     job = start_tool(ready, *words, piped=True)
-    with closing(Relay(ready.guest, job, listeners, handlers.write)) as relay, _first_interrupt() as interrupt:
+    with closing(Relay(ready.guest, job, listeners, handlers.write)) as relay, first_interrupt() as interrupt:
         _carry(relay, interrupt, handlers.look, now, _Stop(ready, job))
     done = ready.guest.wait(job)
     if done.returncode not in (_INTERRUPTED if interrupt.seen else _ENDED):
@@ -63,7 +63,7 @@ def carry_up(ready: Ready, variables: str, listeners: Listeners, handlers: Handl
     return done.returncode
 
 
-class _Interrupt:
+class Interrupt:
     """Whether Ctrl-C came; `wake` is a descriptor that is readable from then on until `is_new` was asked."""
 
     def __init__(self, wake: int) -> None:
@@ -79,10 +79,10 @@ class _Interrupt:
 
 
 @contextmanager
-def _first_interrupt() -> Iterator[_Interrupt]:
+def first_interrupt() -> Iterator[Interrupt]:
     """Ctrl-C breaks no frame of the channel; the second one does what it always does."""
     reading, writing = os.pipe()
-    interrupt = _Interrupt(reading)
+    interrupt = Interrupt(reading)
 
     def note(_number: int, _frame: FrameType | None) -> None:
         interrupt.seen = True
@@ -116,7 +116,7 @@ class _Stop:
         return lost(self._ready.guest, "did not stop its services in time")
 
 
-def _carry(relay: Relay, interrupt: _Interrupt, look: Callable[[], bool], now: Now, stop: _Stop) -> None:
+def _carry(relay: Relay, interrupt: Interrupt, look: Callable[[], bool], now: Now, stop: _Stop) -> None:
     """Carries everything until the job has printed its last line."""
     while relay.turn(interrupt.wake):
         if interrupt.is_new() or look():

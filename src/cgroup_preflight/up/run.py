@@ -1,7 +1,7 @@
 """One call of `up`, once config, plan and engine are known: makes the run, and keeps its services up."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 from cgroup_preflight.checks.numbers import host_numbers
 from cgroup_preflight.config.model import Config
@@ -53,6 +53,15 @@ class Request:
     inside: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """Where services run: `logs` makes the paths of their logs there by name. `meanwhile` is called often."""
+
+    door: Door
+    logs: Callable[[Sequence[str]], Mapping[str, str]]
+    meanwhile: Callable[[], None] = lambda: None
+
+
 def run_up(request: Request, write: Callable[[str], object], progress: Callable[[str], None]) -> tuple[str, ...]:
     """Runs the services until all have ended; the names of those that failed.
 
@@ -61,6 +70,15 @@ def run_up(request: Request, write: Callable[[str], object], progress: Callable[
     """
     door = local_door(bus_environment(request.choice, os.geteuid()))
     refuse_taken(request.plan, door, request.facts.mount_point)
+    project = request.config.project
+    return run_on(request, Machine(door=door, logs=lambda names: new_logs(project, names)), write, progress)
+
+
+def run_on(
+    request: Request, machine: Machine, write: Callable[[str], object], progress: Callable[[str], None]
+) -> tuple[str, ...]:  # fmt: skip
+    """As `run_up`, on another machine, whose paths and facts the request has."""
+    door = machine.door
     numbers = replace(host_numbers(request.facts), devices=devices_of(request.plan, door.files))
     refuse_tiny(request.plan.every_limit, numbers, request.config.path, tiny=request.config.allow_tiny_limits)
     engine = make_engine(request.choice, request.facts, door, numbers)
@@ -69,7 +87,7 @@ def run_up(request: Request, write: Callable[[str], object], progress: Callable[
     name = run_scope.new_name()
     plan = scoped(request.plan, name)
     with run_scope.run_scope(engine, door, plan, name, request.facts.mount_point, stays=request.inside):
-        return run_services(request, plan, engine, door, write)
+        return run_services(request, plan, engine, machine, write)
 
 
 def refuse_taken(plan: Plan, door: Door, mount: str) -> None:
@@ -80,12 +98,12 @@ def refuse_taken(plan: Plan, door: Door, mount: str) -> None:
 
 
 def run_services(
-    request: Request, plan: Plan, engine: Engine, door: Door, write: Callable[[str], object]
+    request: Request, plan: Plan, engine: Engine, machine: Machine, write: Callable[[str], object]
 ) -> tuple[str, ...]:
     """As `run_up`, in a run that has been made: `plan` has the names of its units."""
-    files = new_logs(request.config.project, [item.label for item in plan.services])
+    door, files = machine.door, machine.logs([item.label for item in plan.services])
     lines = Wire() if request.inside else Prefixes(list(files), colour=request.colour)
-    stream = Stream(lines, files, write, frees=request.inside)
+    stream = Stream(lines, files, write, door.files, frees=request.inside)
     owner = Owner(uid=os.geteuid(), gid=os.getegid()) if request.choice.sudo else None
     items = [
         Item(service=item, launch=launch_of(item, request.config, request.variables, files[item.label], owner))
@@ -97,6 +115,7 @@ def run_services(
     )  # fmt: skip
 
     def pump() -> None:
+        machine.meanwhile()
         stream.pump()
         if request.inside:
             listening.look(services.cgroups)

@@ -1,16 +1,17 @@
 """One stream of the logs of all services: each line with the name of its service before it."""
 
-import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from cgroup_preflight.core.printable import printable
+from cgroup_preflight.core.reading import Known, value_or
 from cgroup_preflight.core.records import TYPE_CHECKING
 from cgroup_preflight.engines.output import Output
-from cgroup_preflight.host.local import LocalFiles
 
 if TYPE_CHECKING:
     from typing import Protocol
+
+    from cgroup_preflight.host.door import Files
 else:
     Protocol = object
 
@@ -49,44 +50,43 @@ class Prefixes:
 class Tail:
     """What a service writes to its file, from the beginning of that on."""
 
-    def __init__(self, path: str, *, frees: bool = False) -> None:
-        self._path = path
+    def __init__(self, path: str, files: "Files", *, frees: bool = False) -> None:
+        self._path, self._files = path, files
         self._output = Output(path) if frees else None
         self._offset = 0
         self._rest = b""
 
     def read(self, *, last: bool = False) -> list[str]:
         """The whole lines that came since the last call; with `last` also one without a line end."""
-        try:
-            handle = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
-            return []
-        try:
-            if os.fstat(handle).st_size < self._offset:
-                # Somebody emptied the file.
-                self._offset = 0
-            data = os.pread(handle, _READ_MAX, self._offset)
-        finally:
-            os.close(handle)
+        data = value_or(self._files.tail(self._path, self._offset, _READ_MAX), b"")
+        if not data and self._was_emptied():
+            self._offset = 0
+            data = value_or(self._files.tail(self._path, 0, _READ_MAX), b"")
         self._offset += len(data)
         if self._output is not None and data:
-            self._output.free_before(LocalFiles(), self._offset)
+            self._output.free_before(self._files, self._offset)
         *lines, self._rest = (self._rest + data).split(b"\n")
         if self._rest and (last or len(self._rest) > _LINE_MAX):
             lines.append(self._rest)
             self._rest = b""
         return [line[:_LINE_MAX].decode("utf-8", "replace").removesuffix("\r") for line in lines]
 
+    def _was_emptied(self) -> bool:
+        """Whether somebody made the file shorter; in a guest nobody does, and to ask there takes time."""
+        status = self._files.status(self._path) if self._offset and self._output is None else None
+        return isinstance(status, Known) and status.value.size < self._offset
+
 
 class Stream:
     """Prints what the services of one session write; `write` gets whole lines with their ends."""
 
     def __init__(
-        self, lines: "Lines", files: dict[str, str], write: Callable[[str], object], *, frees: bool = False
+        self, lines: "Lines", logs: Mapping[str, str], write: Callable[[str], object], files: "Files", *,
+        frees: bool = False,
     ) -> None:  # fmt: skip
-        """`frees`: what was printed is freed in the files."""
+        """`logs` are paths in `files` by the name of the service. `frees`: what was printed is freed there."""
         self._lines, self._write = lines, write
-        self._tails = {name: Tail(path, frees=frees) for name, path in files.items()}
+        self._tails = {name: Tail(path, files, frees=frees) for name, path in logs.items()}
 
     def pump(self, *, last: bool = False) -> None:
         """Prints what is new; with `last` all of it, because nobody asks again."""

@@ -3,11 +3,15 @@
 import socket
 import subprocess
 import threading
+import time
+from contextlib import closing
 
 import pytest
 
 from cgroup_preflight.guest.dial import Dialer
+from cgroup_preflight.guest.forwards import Forwards
 from cgroup_preflight.guest.line import Line
+from cgroup_preflight.guest.relay import Forward, Listeners
 
 pytestmark = pytest.mark.starts_processes
 
@@ -115,3 +119,44 @@ def test_a_lost_line_ends_the_connection(dialer, server):
     with line:
         line.settimeout(10)
         assert line.recv(10) == b""
+
+
+@pytest.fixture
+def listeners():
+    with closing(Listeners(())) as made:
+        yield made
+
+
+def forwarded(listeners, port):
+    """A forward of a port of this machine that is free to another one of it, and the address here."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        local = free.getsockname()[1]
+    made = Forward(host="127.0.0.1", port=local)
+    listeners.add(made)
+    (line,) = listeners.sockets
+    listeners.sockets[line] = Forward(host="127.0.0.1", port=port)
+    return made.local
+
+
+def test_connections_are_forwarded_so_many_at_a_time(dialer, server, listeners):
+    """Without a free line for them, others wait until one is over."""
+    address = forwarded(listeners, server)
+    forwards = Forwards(listeners, dialer[0], 2)
+    clients = [socket.create_connection(address) for _ in range(3)]
+    forwards.look()
+    forwards.look()
+    assert (dialer[0].carried, len(dialer[1])) == (2, 2)
+    assert [asked(one, b"%dend" % number)[:1] for number, one in enumerate(clients[:2])] == [b"0", b"1"]
+    deadline = time.monotonic() + 20
+    while dialer[0].carried == 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    forwards.look()
+    assert asked(clients[2], b"2end")[:1] == b"2"
+    assert len(dialer[1]) == 2
+
+
+def test_what_cannot_be_carried_is_closed(dialer):
+    here, there = socket.socketpair()
+    with here, pytest.raises(OSError, match="no address"):
+        dialer[0].carry(there, "$(x)", 1)
+    assert there.fileno() == -1

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from cgroup_preflight.core.reading import Known, Missing, Why
 from cgroup_preflight.engines.base import Exit, How, UnitState
 from cgroup_preflight.host.cgroup import Counters
+from cgroup_preflight.host.local import LocalFiles
 from cgroup_preflight.plan.build import build_plan
 from cgroup_preflight.up.build import builds, run_builds
 from cgroup_preflight.up.death import cause_of, is_failure
@@ -145,7 +146,7 @@ def test_lines_have_names_of_one_width_and_control_nothing():
 
 def test_a_tail_gives_whole_lines_in_order(tmp_path):
     path = tmp_path / "log"
-    tail = Tail(str(path))
+    tail = Tail(str(path), LocalFiles())
     assert tail.read() == []
     path.write_bytes(b"one\r\ntwo\nthr")
     assert tail.read() == ["one", "two"]
@@ -160,7 +161,7 @@ def test_a_tail_gives_whole_lines_in_order(tmp_path):
 def test_a_line_without_an_end_does_not_grow_without_limit(tmp_path):
     path = tmp_path / "log"
     path.write_bytes(b"x" * (1 << 20))
-    tail = Tail(str(path))
+    tail = Tail(str(path), LocalFiles())
     (line,) = tail.read()
     assert len(line) == 16 << 10
 
@@ -168,7 +169,7 @@ def test_a_line_without_an_end_does_not_grow_without_limit(tmp_path):
 @given(st.lists(st.binary(max_size=30), max_size=10))
 def test_nothing_is_lost_however_it_arrives(tmp_path_factory, pieces):
     path = tmp_path_factory.mktemp("tail") / "log"
-    tail, found = Tail(str(path)), []
+    tail, found = Tail(str(path), LocalFiles()), []
     for piece in pieces:
         with path.open("ab") as file:
             file.write(piece)
@@ -182,7 +183,7 @@ def test_nothing_is_lost_however_it_arrives(tmp_path_factory, pieces):
 def test_a_stream_prints_before_it_says(tmp_path):
     (tmp_path / "web").write_text("hello\n")
     said = []
-    stream = Stream(Prefixes(["web"], colour=False), {"web": str(tmp_path / "web")}, said.append)
+    stream = Stream(Prefixes(["web"], colour=False), {"web": str(tmp_path / "web")}, said.append, LocalFiles())
     stream.say("ready", "web")
     stream.say("over")
     assert said == ["web | hello\n", "web | ready\n", "up  | over\n"]
@@ -193,7 +194,7 @@ def test_the_last_words_of_a_service_that_wrote_a_lot_are_printed(tmp_path):
     path = tmp_path / "web"
     path.write_text(("x" * 99 + "\n") * 8000 + "panic: at last")
     said = []
-    stream = Stream(Prefixes(["web"], colour=False), {"web": str(path)}, said.append)
+    stream = Stream(Prefixes(["web"], colour=False), {"web": str(path)}, said.append, LocalFiles())
     stream.pump()
     assert len(said) == 1
     stream.pump(last=True)

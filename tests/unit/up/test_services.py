@@ -12,7 +12,8 @@ from cgroup_preflight.engines import run_scope
 from cgroup_preflight.engines.choice import EngineChoice
 from cgroup_preflight.engines.session import local_door
 from cgroup_preflight.plan.build import build_plan, scoped
-from cgroup_preflight.up.run import Request, run_services
+from cgroup_preflight.up.launches import new_logs
+from cgroup_preflight.up.run import Machine, Request, run_services
 from tests.unit.core.making import config_of
 from tests.unit.engines.cgroup_host import SCOPE, Host
 from tests.unit.engines.cgroup_kernel import PlayedFs
@@ -37,6 +38,7 @@ class Up:
         )  # fmt: skip
         self.config = config_of(f'{text}\n[slices.api]\nMemoryMax = "64M"\n', folder=str(tmp_path))
         self.lines, self.after, self.wishes = [], dict(after or {}), wishes
+        self.meanwhile = lambda: None
         self.logs = tmp_path / "state" / "cgroup-preflight" / "shop" / "logs"
 
     def write(self, text):
@@ -48,12 +50,13 @@ class Up:
     def run(self, variables=None):
         plan = scoped(build_plan(self.config), SCOPE)
         door = replace(local_door({}), files=PlayedFs(self.host.kernel))
+        machine = Machine(door=door, logs=lambda names: new_logs("shop", names), meanwhile=self.meanwhile)
         request = Request(
             config=self.config, plan=plan, facts=replace(facts(), cgroup_mount=_mount(self.host)), variables=variables or {},
             choice=EngineChoice(name="cgroupfs"), **self.wishes,
         )  # fmt: skip
         with run_scope.run_scope(self.host.engine, door, plan, SCOPE, self.host.kernel.mount) as run:
-            failed = run_services(request, plan, self.host.engine, door, self.write)
+            failed = run_services(request, plan, self.host.engine, machine, self.write)
         assert run.rest == run_scope.Rest()
         assert self.host.kernel.folders(f"{self.host.kernel.mount}/job") == []
         return failed
@@ -91,6 +94,16 @@ def test_services_run_side_by_side_until_ctrl_c(tmp_path, monkeypatch):
     assert up.said(r"^gateway \| stopped")
     assert up.host.kernel.folders(f"{up.host.kernel.mount}/job") == []
     assert (up.logs / "web.log").read_text() == "up\nfrom .env\n"
+
+
+def test_what_is_done_meanwhile_can_end_it(tmp_path, monkeypatch):
+    up = Up(tmp_path, monkeypatch, {"web": "echo up; exec sleep 300"})
+    up.meanwhile = lambda: (
+        interrupt() if up.said("ready") and not up.said("over") and not up.lines.append("over") else None
+    )
+    with pytest.raises(KeyboardInterrupt):
+        up.run()
+    assert up.said("web | stopped")
 
 
 def test_a_service_that_fails_is_shown_with_its_status_and_the_others_run_on(tmp_path, monkeypatch):

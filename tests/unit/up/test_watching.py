@@ -7,6 +7,7 @@ import time
 import pytest
 
 from cgroup_preflight.core.errors import HostError, UsageError
+from cgroup_preflight.host.local import LocalFiles
 from cgroup_preflight.up.build import Build
 from cgroup_preflight.up.session import Wishes, rebuilt
 from cgroup_preflight.up.stream import Prefixes, Stream
@@ -68,7 +69,7 @@ def project(tmp_path):
     for name in ("web", "api"):
         (tmp_path / name).write_text("old")
     said = []
-    stream = Stream(Prefixes(["web", "api"], colour=False), {}, said.append)
+    stream = Stream(Prefixes(["web", "api"], colour=False), {}, said.append, LocalFiles())
     programs = {name: str(tmp_path / name) for name in ("web", "api")}
 
     def build(script):
