@@ -172,6 +172,7 @@ _IN_QEMU = """
 name = "shop"
 [target]
 distro = "{name}"
+network = true
 [slices.api]
 TasksMax = 64
 ManagedOOMMemoryPressure = "kill"
@@ -182,7 +183,7 @@ MemoryMax = "48M"
 MemorySwapMax = "16M"
 CPUQuota = "150%"
 AllowedCPUs = "0-1"
-smoke = {{ ready = "tcp://[::1]:8080", duration = "300ms" }}
+smoke = {{ ready = "tcp://[::1]:8080", duration = "300ms", args = ["{port}"] }}
 [services.lifting]
 binary = "lifting"
 slice = "api"
@@ -191,6 +192,7 @@ smoke = {{ duration = "300ms" }}
 """
 _WEB = """#!/usr/bin/perl
 use IO::Socket::IP;
+my $outside = IO::Socket::IP->new(PeerHost => "10.0.2.2", PeerPort => $ARGV[0], Timeout => 20) or die "no network: $@";
 my $listener = IO::Socket::IP->new(LocalHost => "::1", LocalPort => 8080, Listen => 5) or die "no socket: $@";
 while (my $one = $listener->accept) { close $one }
 """
@@ -198,13 +200,19 @@ while (my $one = $listener->accept) { close $one }
 
 @pytest.mark.timeout(600)
 def test_what_user_mode_linux_lacks_is_tested_in_qemu(imported: str, tmp_path: Path) -> None:
-    """IPv6, two CPUs, cpuset, pressure and limits of swap; the kernel is another distribution's, and a lifted limit fails."""
-    (tmp_path / "cgroup-preflight.toml").write_text(_IN_QEMU.format(name=imported))
+    """IPv6, two CPUs, cpuset, pressure, limits of swap, and a network: what the service reaches is this machine's loopback.
+
+    The kernel is another distribution's, and a lifted limit fails.
+    """
+    listener = socket.create_server(("127.0.0.1", 0))
+    text = _IN_QEMU.format(name=imported, port=listener.getsockname()[1])
+    (tmp_path / "cgroup-preflight.toml").write_text(text)
     for name, text in (("web", _WEB), ("lifting", _LIFTING)):
         (tmp_path / name).write_text(text)
         (tmp_path / name).chmod(0o755)
     argv = (sys.executable, "-m", "cgroup_preflight", "run", "--format", "json=report.json")
     done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, timeout=500, check=False)
+    listener.close()
     report = json.loads((tmp_path / "report.json").read_text())
     findings = [item for item in report["findings"] if not item["subject"].startswith("this host")]
     assert done.returncode == 1, json.dumps(findings, indent=1)

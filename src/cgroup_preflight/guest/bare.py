@@ -25,6 +25,7 @@ from cgroup_preflight.guest.process import GuestProcess
 from cgroup_preflight.guest.shell import Shell
 from cgroup_preflight.guest.spec import Background, BootMode, CommandResult, GuestEngine, GuestError, GuestSpec
 from cgroup_preflight.guest.store import damaged
+from cgroup_preflight.guest.user_network import RESOLVER
 
 #: Lines into a guest: the shell of the host, and one for each program that runs at the same time.
 LINES = 12
@@ -80,6 +81,14 @@ pid=$!; printf '%s\\n' $pid; wait $pid; status=$?
 cat {place}.out; printf '{between}'; cat {place}.err
 rm -f {place}.*; rmdir {cgroup} 2>/dev/null
 ( exit $status )"""
+#: The file of name servers may be a link to one of a program that does not run.
+_NETWORK_SCRIPT = """
+found=
+while read -r device target rest; do [ "$target" != 00000000 ] || found=$device; done < /proc/net/route
+[ -n "$found" ] || { echo 'the kernel has no default route' >&2; exit 1; }
+rm -f /etc/resolv.conf
+printf 'nameserver %s\\n' "$1" > /etc/resolv.conf
+"""
 _NOT_STARTED = (b"env: ", b"setpriv: ", b"setsid: ", b"preflight: ")
 _SEE_REQUEST = Remedy(title="check the program, user or path named above: it must exist inside the guest")
 
@@ -281,6 +290,14 @@ class BareGuest:
             shown = self._terminal.some(timeout)
             answer = self._terminal.wait(0.0) if self._terminal.has_ended() else None
         return (shown, None) if answer is None else (shown + answer[1], answer[0])
+
+    def start_network(self) -> None:
+        """Names for the network of QEMU, whose addresses the initial RAM disk has set. Raises GuestError without them."""
+        done = self.run(["sh", "-euc", _NETWORK_SCRIPT, "network", RESOLVER])
+        if done.returncode != 0:
+            words = done.stderr.decode(errors="replace").strip().splitlines()
+            raise GuestError(f"{self.spec.name}: no network: {words[-1][:200] if words else done.returncode}",
+                             console=self.console_tail(), remedy=Remedy(title="set network = false in [target]"))  # fmt: skip
 
     def require(self, doing: str) -> None:
         """Asks whether the guest still answers. Raises GuestError, also for `doing`, where it does not."""

@@ -121,9 +121,6 @@ def unknown(name: str, folder: Path, where: str) -> UsageError:
 
 def refuse(target: Target, name: str, *, packages: bool = False) -> None:
     """Raises UsageError for what only a distribution that this tool builds can do; `packages`: built ones are tested."""
-    if target.network:
-        raise UsageError(f"{name} is an imported root, which has no network", where="network = true",
-                         remedy=Remedy(title="leave that out, or choose a distribution that this tool builds"))  # fmt: skip
     for words, is_asked in (("packages", bool(target.packages)), ("--package", packages)):
         if is_asked:
             raise UsageError(f"{name} is an imported root, with the packages that it has", where=words,

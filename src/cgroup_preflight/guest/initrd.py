@@ -4,19 +4,32 @@ Debian's kernels have NVMe and ext4 built in, but not the drivers of virtio. QEM
 root is a disk of virtio, and something has to load its driver. That is a program of about ten system calls, with the
 modules in it. It needs nothing of the image, and an emulated CPU runs it in no time.
 
-Formats: elf(5), Documentation/driver-api/early-userspace/buffer-format.rst (newc); calls by the x86-64 table of the kernel.
+Format: Documentation/driver-api/early-userspace/buffer-format.rst (newc).
 """
 
 import re
-import struct
+import socket
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from cgroup_preflight.core.errors import HostError
 from cgroup_preflight.core.report import Remedy
-from cgroup_preflight.guest import tools
+from cgroup_preflight.guest import machine_code, tools, user_network
 from cgroup_preflight.guest.kernel_image import unpacked
+from cgroup_preflight.guest.machine_code import (
+    CHDIR,
+    CHROOT,
+    INIT_MODULE,
+    MKDIR,
+    MOUNT,
+    SOCKET,
+    UMOUNT,
+    Data,
+    become,
+    call,
+    requests,
+)
 from cgroup_preflight.guest.words import SYSTEMD
 
 #: The init that mounts the root read-only, for a machine whose state is saved; the usual one is /init.
@@ -32,14 +45,7 @@ _FOREIGN_DRIVERS = (*_DRIVERS, "virtio_net")
 _MODULES = "/usr/lib/modules"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+_~-]*", re.ASCII)
 _SECONDS = 60.0
-_EXECVE, _EXIT, _CHDIR, _MKDIR, _CHROOT, _MOUNT, _UMOUNT, _INIT_MODULE = 59, 60, 80, 83, 161, 165, 166, 175
 _MS_RDONLY, _MS_BIND, _MS_MOVE, _MNT_DETACH = 1, 4096, 8192, 2
-#: The registers of the arguments of a system call: `mov $imm64, %rdi`, %rsi, %rdx, %r10, %r8.
-_REGISTERS = (b"\x48\xbf", b"\x48\xbe", b"\x48\xba", b"\x49\xba", b"\x49\xb8")
-#: The kernel leaves the count of arguments, the arguments and the environment on the stack: they are those of init.
-#: lea 8(%rsp), %rsi; mov (%rsp), %rax; lea 16(%rsp,%rax,8), %rdx
-_SAME_ARGUMENTS = b"\x48\x8d\x74\x24\x08\x48\x8b\x04\x24\x48\x8d\x54\xc4\x10"
-_ADDRESS, _HEADERS = 0x400000, 120
 _FOLDER, _PROGRAM, _DEVICE = 0o40755, 0o100755, 0o20600
 
 
@@ -110,83 +116,48 @@ def _aligned(data: bytes) -> bytes:
 
 def init(modules: Sequence[bytes], flags: int) -> bytes:
     """A program that loads `modules`, mounts the root with `flags` (mount(2)) and becomes its init."""
-    return _program(lambda data: _mounted(modules, flags, data, b"") + _become(("sbin/init",), data))
+    return machine_code.program(lambda data: _mounted(modules, flags, data, b"") + become(("/sbin/init",), data))
 
 
 def foreign_init(modules: Sequence[bytes]) -> bytes:
     """A program that loads `modules`, mounts a root from elsewhere with all modules of the kernel, and becomes its systemd.
 
-    Paths of the root are resolved inside of it, because its links may begin with a slash.
+    Paths of the root are resolved inside of it, because its links may begin with a slash. A network device gets its
+    addresses here, because such a root may have no program for that; there is none unless the config asks for it.
     """
-    return _program(
-        lambda data: _mounted(modules, 0, data, _with_modules(data)) + _bound(data) + _become(SYSTEMD, data)
+    programs = [f"/{path}" for path in SYSTEMD]
+    return machine_code.program(
+        lambda data: (
+            _mounted(modules, 0, data, _with_modules(data)) + _bound(data) + _connected(data) + become(programs, data)
+        )
     )
 
 
-def _program(calls: "Callable[[_Data], bytes]") -> bytes:
-    """An ELF program with the code of `calls`, which puts its data behind it."""
-    length = len(calls(_Data(0)))
-    data = _Data(_ADDRESS + _HEADERS + length)
-    body = calls(data) + data.content
-    size = _HEADERS + len(body)
-    head = b"\x7fELF\x02\x01\x01".ljust(16, b"\0")
-    head += struct.pack("<HHIQQQIHHHHHH", 2, 62, 1, _ADDRESS + _HEADERS, 64, 0, 0, 64, 56, 1, 0, 0, 0)
-    # One segment with the whole file, which can be read and executed.
-    return head + struct.pack("<IIQQQQQQ", 1, 5, 0, _ADDRESS, _ADDRESS, size, size, 4096) + body
-
-
-class _Data:
-    """Bytes that follow the code; `put` returns their address."""
-
-    def __init__(self, address: int) -> None:
-        self._address = address
-        self.content = b""
-
-    def put(self, data: bytes) -> int:
-        # Modules are read as tables of words.
-        self.content += bytes(-(self._address + len(self.content)) % 8)
-        place = self._address + len(self.content)
-        self.content += data
-        return place
-
-    def text(self, text: str) -> int:
-        return self.put(text.encode() + b"\0")
-
-
-def _mounted(modules: Sequence[bytes], flags: int, data: _Data, more: bytes) -> bytes:
+def _mounted(modules: Sequence[bytes], flags: int, data: Data, more: bytes) -> bytes:
     """The drivers, then the root as /; `more` is done when it is mounted, and not yet /."""
     text = data.text
-    code = _call(_MOUNT, text("devtmpfs"), text("/dev"), text("devtmpfs"), 0, 0)
+    code = call(MOUNT, text("devtmpfs"), text("/dev"), text("devtmpfs"), 0, 0)
     for module in modules:
-        code += _call(_INIT_MODULE, data.put(module), len(module), text(""))
-    code += _call(_MOUNT, text(ROOT_DEVICE), text("/root"), text("ext4"), flags, 0)
-    code += more + _call(_CHDIR, text("/root"))
-    code += _call(_MOUNT, text("."), text("/"), 0, _MS_MOVE, 0)
-    return code + _call(_CHROOT, text("."))
+        code += call(INIT_MODULE, data.put(module), len(module), text(""))
+    code += call(MOUNT, text(ROOT_DEVICE), text("/root"), text("ext4"), flags, 0)
+    code += more + call(CHDIR, text("/root"))
+    code += call(MOUNT, text("."), text("/"), 0, _MS_MOVE, 0)
+    return code + call(CHROOT, text("."))
 
 
-def _with_modules(data: _Data) -> bytes:
-    return _call(_MOUNT, data.text(_MODULES_DEVICE), data.text("/root/run"), data.text("ext4"), _MS_RDONLY, 0)
+def _with_modules(data: Data) -> bytes:
+    return call(MOUNT, data.text(_MODULES_DEVICE), data.text("/root/run"), data.text("ext4"), _MS_RDONLY, 0)
 
 
-def _bound(data: _Data) -> bytes:
+def _bound(data: Data) -> bytes:
     """The modules in place of those of the root, which are for another kernel."""
-    code = _call(_MKDIR, data.text("/lib/modules"), 0o755)
-    code += _call(_MOUNT, data.text(f"/run{_MODULES}"), data.text("/lib/modules"), 0, _MS_BIND, 0)
-    return code + _call(_UMOUNT, data.text("/run"), _MNT_DETACH)
+    code = call(MKDIR, data.text("/lib/modules"), 0o755)
+    code += call(MOUNT, data.text(f"/run{_MODULES}"), data.text("/lib/modules"), 0, _MS_BIND, 0)
+    return code + call(UMOUNT, data.text("/run"), _MNT_DETACH)
 
 
-def _become(programs: Sequence[str], data: _Data) -> bytes:
-    """The first of these paths that is a program."""
-    code = b"".join(_SAME_ARGUMENTS + _call(_EXECVE, data.text(f"/{path}")) for path in programs)
-    # Only if there is none: the kernel then panics, which ends the machine.
-    return code + _call(_EXIT, 1)
-
-
-def _call(number: int, *arguments: int) -> bytes:
-    """A system call; those that fail show in the end, when init cannot be started."""
-    moves = (move + struct.pack("<Q", value) for move, value in zip(_REGISTERS, arguments, strict=False))
-    return b"".join(moves) + b"\xb8" + struct.pack("<I", number) + b"\x0f\x05"
+def _connected(data: Data) -> bytes:
+    return requests(call(SOCKET, socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC, 0), user_network.IOCTLS, data)
 
 
 def _reader(root: Path) -> Callable[[str], bytes]:

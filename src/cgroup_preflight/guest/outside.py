@@ -111,12 +111,15 @@ def ready_outside(
     spec = GuestSpec(
         engine=machine.engine, distro=task.distro, cpus=machine.cpus, memory_mib=machine.memory_mib,
         inputs=project.inputs, boot_timeout=BOOT_SECONDS[machine.engine], accelerator=accelerated_by, lines=lines,
+        network=task.config.target.network,
         kernel_args=(*foreign.kernel_args(found), *task.kernel_args),
     )  # fmt: skip
     say(f"booting the {task.distro} guest ({machine.engine})")
     with booted(lambda: boot(spec, root), say, now) as (guest, lost_boot):
         note("boot")
         place_files(guest, project)
+        if spec.network:
+            guest.start_network()
         note("prepare")
         ends = GuestLines(guest, os.path.join("/", found.file_server) if found.file_server else "")
         yield Outside(guest=guest, lines=ends, root=root, task=task, project=project, machine=machine,

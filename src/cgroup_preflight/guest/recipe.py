@@ -38,7 +38,7 @@ _FOR_AGENT = ("python3", "python3-packaging")
 #: would bring the client of OpenSSH, Kerberos and FIDO with it.
 _FILE_SERVER, _FILE_SERVER_PATH = "openssh-sftp-server", "usr/lib/openssh/sftp-server"
 _BUILDERS = ("recipe.py", "unpack.py", "package_file.py")
-_KERNEL_BUILDERS = ("initrd.py", "kernel_image.py")
+_KERNEL_BUILDERS = ("initrd.py", "machine_code.py", "user_network.py", "kernel_image.py")
 #: Most of it is a hole.
 _SIZE_MIB = 2048
 #: QEMU boots the kernel of the distribution; user-mode-linux is a kernel itself.

@@ -57,6 +57,8 @@ class Requirements:
         """Why this machine could not run the services, whatever they are like, and what to do; empty where it can."""
         if machine.engine is GuestEngine.UML and self.kernel:
             return f"user-mode-linux has a kernel of its own, and kernel in [target] is {self.kernel}", _QEMU
+        if machine.engine is GuestEngine.UML and self.network:
+            return "user-mode-linux has no network, and [target] has network = true", _QEMU
         if machine.engine is GuestEngine.UML and (self.ipv6 or self.fixed_cpus > 1):
             lack = f"no IPv6, and {', '.join(self.ipv6)} is to be ready at an IPv6 address"
             lack = lack if self.ipv6 else f"one CPU, and cpus in [target] is {self.fixed_cpus}"

@@ -21,6 +21,7 @@ from cgroup_preflight.guest.process import GuestProcess
 from cgroup_preflight.guest.saved_start import start
 from cgroup_preflight.guest.spec import Background, BootMode, CommandResult, GuestError, GuestSpec
 from cgroup_preflight.guest.store import damaged
+from cgroup_preflight.guest.user_network import ADDRESS, GATEWAY, RESOLVER
 from cgroup_preflight.guest.words import INPUT_DIR
 
 #: Seconds that an answer may take besides the command itself: for the line, and to kill a command that timed out.
@@ -29,8 +30,6 @@ _CONSOLE_LINES = 12
 _SETTLE_TIMEOUT = 60.0
 _RANDOM_BYTES = 64
 _SEE_REQUEST = Remedy(title="check the program, user or path named above: it must exist inside the guest")
-#: QEMU's user network (qemu(1), -netdev user): the guest's address, its gateway, and the name server.
-_ADDRESS, _GATEWAY, _RESOLVER = "10.0.2.15", "10.0.2.2", "10.0.2.3"
 #: Sets address, flags and route by ioctl, because the image has no programs for it (linux/sockios.h, linux/route.h).
 _NETWORK_SCRIPT = r"""
 import fcntl, os, socket, struct, subprocess, sys, time
@@ -190,7 +189,7 @@ class Guest:
 
     def start_network(self) -> None:
         """Connects the guest to QEMU's user network, with fixed addresses and no DHCP. Raises GuestError."""
-        done = self.run(["python3", "-I", "-c", _NETWORK_SCRIPT, _ADDRESS, _GATEWAY, _RESOLVER])
+        done = self.run(["python3", "-I", "-c", _NETWORK_SCRIPT, ADDRESS, GATEWAY, RESOLVER])
         if done.returncode != 0:
             words = done.stderr.decode(errors="replace").strip().splitlines()
             raise GuestError(f"{self.spec.name}: no network: {words[-1][:200] if words else done.returncode}",

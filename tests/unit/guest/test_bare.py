@@ -235,3 +235,19 @@ def test_a_root_is_tried(tmp_path, monkeypatch, controllers, version, limit, sai
             foreign_try.try_root(item, Played)
     else:
         assert foreign_try.try_root(item, Played).controllers == ("cpu", "memory", "pids")
+
+
+def test_a_network_without_a_route_is_lost():
+    def says(text):
+        found = spawned(text)
+        return (0, b"") if found is None else (1, b"7\n" + found + b"the kernel has no default route\n")
+
+    with guest(Machine(says)) as one, pytest.raises(GuestError, match="no network: the kernel has no default route"):
+        one.start_network()
+
+
+def test_names_are_asked_of_qemu():
+    machine = Machine(lambda text: (0, b"") if spawned(text) is None else (0, b"7\n" + spawned(text)))
+    with guest(machine) as one:
+        one.start_network()
+    assert any("/etc/resolv.conf" in text and " network 10.0.2.3 ) &" in text for text in machine.texts)

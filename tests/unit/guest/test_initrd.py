@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from cgroup_preflight.core.errors import HostError
-from cgroup_preflight.guest import initrd, tools
+from cgroup_preflight.guest import initrd, tools, user_network
 
 RING, VIRTIO, PCI, BLOCK, NET = (f"kernel/drivers/{name}" for name in (
     "virtio/virtio_ring.ko", "virtio/virtio.ko", "virtio/virtio-pci.ko.xz", "block/virtio_blk.ko", "net/virtio_net.ko"))  # fmt: skip
@@ -73,6 +73,8 @@ def test_a_root_from_elsewhere_gets_all_modules_and_becomes_its_own_systemd():
     places = [program.index(text + b"\0", 0) for text in texts]
     assert all(places)
     assert b"/sbin/init" not in program
+    for _, content in user_network.IOCTLS:
+        assert content in program
     assert b"/dev/vdc" not in initrd.init((b"module",), 0)
 
 

@@ -197,7 +197,6 @@ PACKAGES = GuestPackages(words=(), inputs={}, seconds=1.0, require=lambda *_: No
 @pytest.mark.parametrize(
     ("changes", "where"),
     [
-        ({"target": Target(network=True)}, "network = true"),
         ({"target": Target(packages=("redis",))}, "packages"),
         ({"packages": PACKAGES}, "--package"),
     ],
@@ -253,6 +252,20 @@ def test_qemu_has_the_kernel_of_a_distribution(place, kernels, target, backports
     ]
 
 
+@pytest.mark.parametrize("network", [False, True])
+def test_the_network_that_the_config_asks_for(place, kernels, network):
+    guest = Played()
+    done, (spec, _) = run(
+        place, guest, lambda _: report(), target=Target(network=network, machine="auto" if network else "qemu")
+    )
+    assert (done.machine.engine, spec.network, guest.network) == (GuestEngine.QEMU, network, int(network))
+
+
+def test_user_mode_linux_has_no_network(place):
+    with pytest.raises(GuestError, match=r"user-mode-linux has no network, .*; no service was run"):
+        run(place, Played(), pytest.fail, target=Target(machine="uml", network=True))
+
+
 def test_the_machine_of_an_imported_root_has_the_modules_of_its_kernel(place, kernels):
     _, (spec, image) = run(place, Played(), lambda _: report(), target=Target(machine="qemu"))
     made = machine.qemu_machine(spec, image, "qemu", place / "input")
@@ -278,7 +291,7 @@ def test_whether_one_could_run_here(place, monkeypatch):
     with pytest.raises(HostError, match=r"needs qemu-system-x86_64, mmdebstrap"):
         require_guest(replace(task(place).config, target=Target(machine="qemu")), NAME, environment)
     with pytest.raises(UsageError, match="is an imported root"):
-        require_guest(replace(task(place).config, target=Target(network=True)), NAME, environment)
+        require_guest(replace(task(place).config, target=Target(packages=("redis",))), NAME, environment)
     monkeypatch.setattr(tools, "_SEARCH_PATH", str(place))
     with pytest.raises(HostError, match=r"linux\.uml"):
         require_guest(None, NAME, environment)

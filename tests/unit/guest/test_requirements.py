@@ -95,6 +95,14 @@ def test_what_user_mode_linux_cannot_do_at_all_takes_qemu_even_where_it_is_missi
     assert machine(SERVICE + text, ALONE).engine is GuestEngine.QEMU
 
 
+def test_a_network_is_impossible_in_user_mode_linux():
+    text = SERVICE + "[target]\nnetwork = true\n"
+    what, instead = requirements_of(config_of(text)).impossible(machine(text, wanted="uml"))
+    assert what == "user-mode-linux has no network, and [target] has network = true"
+    assert "qemu" in instead
+    assert requirements_of(config_of(text)).impossible(machine(text)) == ("", "")
+
+
 def test_pressure_alone_does_not():
     text = SERVICE + 'ManagedOOMMemoryPressure = "kill"\n'
     assert machine(text, ALONE).engine is GuestEngine.UML
