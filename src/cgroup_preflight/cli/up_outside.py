@@ -17,7 +17,7 @@ from cgroup_preflight.guest.relay import Listeners
 from cgroup_preflight.guest.run import GuestTask
 from cgroup_preflight.guest.up import Handlers, Interrupt, first_interrupt
 from cgroup_preflight.host.remote.asking import Asker
-from cgroup_preflight.up.run import Machine, Request, run_on
+from cgroup_preflight.up.run import Request, RunPlace, run_on
 
 #: Lines of such a guest: shells, files and systemd take half a dozen, and the others carry connections.
 LINES = 28
@@ -77,14 +77,14 @@ def _kept_up(request: Request, ready: Outside, listeners: Listeners, handlers: H
             raise HostError(f"systemd of the guest cannot start services: {context.engine.why_not}", where="up",
                             remedy=Remedy(title="test the services with run, which says more"))  # fmt: skip
         folder = door.files.private_folder("preflight-up-")
-        machine = Machine(
+        place = RunPlace(
             door=door,
             logs=lambda names: {name: f"{folder}/{number}.log" for number, name in enumerate(names)},
             meanwhile=Meanwhile(Forwards(listeners, ready.lines.dialer, _CONNECTIONS_MAX), interrupt, handlers.look),
         )  # fmt: skip
         there = replace(request, config=config, plan=context.plan, facts=context.facts, choice=context.engine,
                         builds=(), watch=False, inside=True)  # fmt: skip
-        bad = run_on(there, machine, lambda text: handlers.write(text.encode()), say)
+        bad = run_on(there, place, lambda text: handlers.write(text.encode()), say)
         if asker.lost:
             raise HostError(asker.lost, remedy=Remedy(title="read the console lines"))
         return bad

@@ -54,7 +54,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Machine:
+class RunPlace:
     """Where services run: `logs` makes the paths of their logs there by name. `meanwhile` is called often."""
 
     door: Door
@@ -71,14 +71,14 @@ def run_up(request: Request, write: Callable[[str], object], progress: Callable[
     door = local_door(bus_environment(request.choice, os.geteuid()))
     refuse_taken(request.plan, door, request.facts.mount_point)
     project = request.config.project
-    return run_on(request, Machine(door=door, logs=lambda names: new_logs(project, names)), write, progress)
+    return run_on(request, RunPlace(door=door, logs=lambda names: new_logs(project, names)), write, progress)
 
 
 def run_on(
-    request: Request, machine: Machine, write: Callable[[str], object], progress: Callable[[str], None]
+    request: Request, place: RunPlace, write: Callable[[str], object], progress: Callable[[str], None]
 ) -> tuple[str, ...]:  # fmt: skip
     """As `run_up`, on another machine, whose paths and facts the request has."""
-    door = machine.door
+    door = place.door
     numbers = replace(host_numbers(request.facts), devices=devices_of(request.plan, door.files))
     refuse_tiny(request.plan.every_limit, numbers, request.config.path, tiny=request.config.allow_tiny_limits)
     engine = make_engine(request.choice, request.facts, door, numbers)
@@ -87,7 +87,7 @@ def run_on(
     name = run_scope.new_name()
     plan = scoped(request.plan, name)
     with run_scope.run_scope(engine, door, plan, name, request.facts.mount_point, stays=request.inside):
-        return run_services(request, plan, engine, machine, write)
+        return run_services(request, plan, engine, place, write)
 
 
 def refuse_taken(plan: Plan, door: Door, mount: str) -> None:
@@ -98,10 +98,10 @@ def refuse_taken(plan: Plan, door: Door, mount: str) -> None:
 
 
 def run_services(
-    request: Request, plan: Plan, engine: Engine, machine: Machine, write: Callable[[str], object]
+    request: Request, plan: Plan, engine: Engine, place: RunPlace, write: Callable[[str], object]
 ) -> tuple[str, ...]:
     """As `run_up`, in a run that has been made: `plan` has the names of its units."""
-    door, files = machine.door, machine.logs([item.label for item in plan.services])
+    door, files = place.door, place.logs([item.label for item in plan.services])
     lines = Wire() if request.inside else Prefixes(list(files), colour=request.colour)
     stream = Stream(lines, files, write, door.files, frees=request.inside)
     owner = Owner(uid=os.geteuid(), gid=os.getegid()) if request.choice.sudo else None
@@ -115,7 +115,7 @@ def run_services(
     )  # fmt: skip
 
     def pump() -> None:
-        machine.meanwhile()
+        place.meanwhile()
         stream.pump()
         if request.inside:
             listening.look(services.cgroups)

@@ -13,7 +13,7 @@ from cgroup_preflight.engines.choice import EngineChoice
 from cgroup_preflight.engines.session import local_door
 from cgroup_preflight.plan.build import build_plan, scoped
 from cgroup_preflight.up.launches import new_logs
-from cgroup_preflight.up.run import Machine, Request, run_services
+from cgroup_preflight.up.run import Request, RunPlace, run_services
 from tests.unit.core.making import config_of
 from tests.unit.engines.cgroup_host import SCOPE, Host
 from tests.unit.engines.cgroup_kernel import PlayedFs
@@ -50,13 +50,13 @@ class Up:
     def run(self, variables=None):
         plan = scoped(build_plan(self.config), SCOPE)
         door = replace(local_door({}), files=PlayedFs(self.host.kernel))
-        machine = Machine(door=door, logs=lambda names: new_logs("shop", names), meanwhile=self.meanwhile)
+        place = RunPlace(door=door, logs=lambda names: new_logs("shop", names), meanwhile=self.meanwhile)
         request = Request(
             config=self.config, plan=plan, facts=replace(facts(), cgroup_mount=_mount(self.host)), variables=variables or {},
             choice=EngineChoice(name="cgroupfs"), **self.wishes,
         )  # fmt: skip
         with run_scope.run_scope(self.host.engine, door, plan, SCOPE, self.host.kernel.mount) as run:
-            failed = run_services(request, plan, self.host.engine, machine, self.write)
+            failed = run_services(request, plan, self.host.engine, place, self.write)
         assert run.rest == run_scope.Rest()
         assert self.host.kernel.folders(f"{self.host.kernel.mount}/job") == []
         return failed
