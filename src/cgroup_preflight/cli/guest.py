@@ -204,18 +204,12 @@ def _build(args: argparse.Namespace) -> int:
 
 
 def _image(args: argparse.Namespace, *, anew: bool = False) -> image.RootImage:
-    _require_qemu_for_kernel(args)
+    guest_import.require_qemu_for_kernel(args)
     recipe = recipe_for(
         args.distro, with_kernel=args.machine == "qemu", packages=args.package, kernel=args.kernel
     )  # fmt: skip
     programs = (PROGRAMS[GuestEngine(args.machine)],)
     return image.ensure(recipe, image.cache_folder(os.environ), say, programs=programs, anew=anew)
-
-
-def _require_qemu_for_kernel(args: argparse.Namespace) -> None:
-    if args.kernel and args.machine != "qemu":
-        raise UsageError("user-mode-linux has a kernel of its own", where=f"--kernel {args.kernel}",
-                         remedy=Remedy(title="add --machine qemu"))  # fmt: skip
 
 
 def _list(_args: argparse.Namespace) -> int:
@@ -312,7 +306,6 @@ def _remove(args: argparse.Namespace) -> int:
 
 def _guest(args: argparse.Namespace) -> Guest | BareGuest:
     if args.distro not in DISTROS:
-        _require_qemu_for_kernel(args)
         return guest_import.imported_guest(args, _inputs(args.input))
     engine = GuestEngine(args.machine)
     inputs, root = _inputs(args.input), _image(args)

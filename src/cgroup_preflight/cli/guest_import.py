@@ -8,7 +8,8 @@ from pathlib import Path
 from cgroup_preflight.cli import options
 from cgroup_preflight.cli.guest_run import say
 from cgroup_preflight.config.model import Target
-from cgroup_preflight.core.errors import ExitStatus, HostError
+from cgroup_preflight.core.errors import ExitStatus, HostError, UsageError
+from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.guest import foreign, foreign_kernel, image, tools, uml, uml_kernel
 from cgroup_preflight.guest.bare import BareGuest
 from cgroup_preflight.guest.foreign_try import Tried, try_root
@@ -40,6 +41,7 @@ def imported_guest(args: argparse.Namespace, inputs: Mapping[str, Path]) -> Bare
     item = foreign.imported(args.distro, folder)
     if item is None:
         raise foreign.unknown(args.distro, folder, "--distro")
+    require_qemu_for_kernel(args)
     foreign.refuse(Target(packages=tuple(args.package)), item.distro)
     engine = GuestEngine(args.machine)
     if engine is GuestEngine.QEMU:
@@ -50,6 +52,13 @@ def imported_guest(args: argparse.Namespace, inputs: Mapping[str, Path]) -> Bare
         kernel_args=foreign.kernel_args(foreign.found_of(item)), boot_timeout=300.0,
     )  # fmt: skip
     return BareGuest(spec, item)
+
+
+def require_qemu_for_kernel(args: argparse.Namespace) -> None:
+    """Raises UsageError for a newer kernel that user-mode-linux would not use."""
+    if args.kernel and args.machine != "qemu":
+        raise UsageError("user-mode-linux has a kernel of its own", where=f"--kernel {args.kernel}",
+                         remedy=Remedy(title="add --machine qemu"))  # fmt: skip
 
 
 def _said(made: image.RootImage, found: foreign.Found, tried: Tried) -> str:

@@ -1,6 +1,6 @@
 """The kernel of a root from elsewhere in QEMU: that of a distribution which this tool builds, with its modules.
 
-The files of such a root hardly ever include a kernel, and user-mode-linux is one itself.
+Such a root mostly has no kernel among its files, and user-mode-linux is one itself.
 """
 
 from collections.abc import Callable

@@ -37,7 +37,8 @@ class Looked(Forwards):
         self.looks += 1
 
 
-def test_ctrl_c_and_a_new_program_end_the_services_once():
+def test_ctrl_c_and_a_new_program_end_the_services_once(monkeypatch):
+    monkeypatch.setattr(up_outside, "_LOOK", 0.0)
     forwards, news = Looked(), []
     with first_interrupt() as interrupt:
         meanwhile = Meanwhile(forwards, interrupt, lambda: bool(news))
