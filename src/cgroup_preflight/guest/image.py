@@ -225,7 +225,9 @@ def _cause(error: tools.ToolError, recipe: Recipe) -> HostError | None:
     """What apt says of a build that failed, in one line; None for another cause."""
     if unknown := dict.fromkeys(match[1] for match in _UNKNOWN.finditer(error.output)):
         return UnknownPackagesError(unknown, recipe.distro)
-    if hosts := dict.fromkeys(next(filter(None, match.groups())) for match in _UNREACHABLE.finditer(error.output)):
+    if hosts := dict.fromkeys(
+        next(filter(None, match.groups())).rstrip(":") for match in _UNREACHABLE.finditer(error.output)
+    ):
         what = f"the packages of the {recipe.distro} guest" + (f" ({', '.join(recipe.extra)})" if recipe.extra else "")
         return HostError(
             f"cannot download {what}: {', '.join(hosts)} cannot be reached",

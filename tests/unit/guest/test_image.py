@@ -246,7 +246,7 @@ _NOISE = "I: running --extract-hook in shell\nE: setup failed: E: hook failed\n"
             "E: Failed to fetch http://deb.debian.org/d/InRelease  Temporary failure resolving 'deb.debian.org'\n" * 2,
             "cannot download the packages of the debian-12 guest (nginx): deb.debian.org cannot be reached",
         ),
-        ("W: Could not connect to 10.0.0.1:3128 (10.0.0.1). - connect (111)\n", "cannot download the packages of the debian-12 guest (nginx): 10.0.0.1:3128 cannot be reached"),
+        ("W: Could not connect to 10.0.0.1:3128 (10.0.0.1). - connect (111)\nE: Unable to connect to 10.0.0.1:3128:\n", "cannot download the packages of the debian-12 guest (nginx): 10.0.0.1:3128 cannot be reached"),
         (
             "E: Release file for http://deb.debian.org/debian/dists/forky/InRelease is expired (invalid since 23d 9h 26min 3s). Updates for this repository will not be applied.\n",
             "the package lists of bookworm have been out of date for 23d, and apt does not accept them: http://deb.debian.org/debian/dists/forky/InRelease",

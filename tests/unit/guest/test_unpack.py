@@ -6,6 +6,7 @@ import io
 import lzma
 import subprocess
 import tarfile
+import time
 from pathlib import Path
 
 import pytest
@@ -177,8 +178,14 @@ def test_base_files_is_before_all_others_whenever_it_comes(root):
     """In Debian 13 it has the links of merged /usr, below which others have files."""
     for name in ("base-files", "b", "c"):
         put(root, name, "Version: 1\nArchitecture: all\n", {"./owner": name.encode(), f"./{name}": b""})
-    come = sorted(_files(root), key=lambda file: file.name.startswith("base-files"))
-    unpack(root, EXCLUDED, iter(come))
+
+    def come():
+        first, *others = sorted(_files(root), key=lambda file: not file.name.startswith("base-files"))
+        yield from others
+        time.sleep(0.5)
+        yield first
+
+    unpack(root, EXCLUDED, come())
     assert (root / "owner").read_text() in ("b", "c")
     assert all((root / name).exists() for name in ("base-files", "b", "c"))
     assert (root / "var/lib/dpkg/status").read_text().startswith("Package: base-files\n")
@@ -214,9 +221,9 @@ def test_packages_are_unpacked_while_others_are_downloaded(root, settings, capfd
 
 @pytest.mark.starts_processes
 def test_what_apt_has_not_verified_is_not_unpacked(root, settings, capfd):
-    put(root, "good", "Version: 1\nArchitecture: all\n", {"./good": b""})
+    put(root, "base-files", "Version: 1\nArchitecture: all\n", {"./good": b""})
     put(root, "bad", "Version: 1\nArchitecture: all\n", {"./bad": b""})
-    _serve(root, 'put good; cp mirror/bad_* "$archives/partial/"; sleep 0.2; exit 100')
+    _serve(root, 'put base-files; cp mirror/bad_* "$archives/partial/"; sleep 0.5; exit 100')
     with pytest.raises(SystemExit, match=r"^apt-get --yes exited with 100$"):
         program.main(["root", "--", "good"])
     assert not (root / "bad").exists()
