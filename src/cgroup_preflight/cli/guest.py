@@ -19,7 +19,7 @@ from cgroup_preflight.guest import image, saved_state, tools, uml_kernel
 from cgroup_preflight.guest.bare import BareGuest
 from cgroup_preflight.guest.contents import contents_in
 from cgroup_preflight.guest.machine import PROGRAMS
-from cgroup_preflight.guest.recipe import BACKPORTS, recipe_for
+from cgroup_preflight.guest.recipe import BACKPORTS, Recipe, recipe_for
 from cgroup_preflight.guest.run import warm_up
 from cgroup_preflight.guest.saved_start import states_for
 from cgroup_preflight.guest.session import Guest
@@ -194,22 +194,26 @@ def _build(args: argparse.Namespace) -> int:
     engine = GuestEngine(args.machine)
     if args.install:
         tools.install((PROGRAMS[engine], *image.PROGRAMS))
-    if engine is GuestEngine.UML:
-        uml_kernel.fetch(image.cache_folder(os.environ), say, anew=args.refresh)
+    folder = image.cache_folder(os.environ)
+    # It comes while an image is built, unless this host has no program that runs the image.
+    first = image.exists(_recipe(args), folder) or not tools.is_installed(PROGRAMS[engine])
+    if engine is GuestEngine.UML and not args.refresh and first:
+        uml_kernel.fetch(folder, say)
     made = _image(args, anew=args.refresh)
-    warm_up(made, args.distro, engine, image.cache_folder(os.environ), say)
+    warm_up(made, args.distro, engine, folder, say)
     if not args.quiet:
         options.write_stdout(f"{made.name}  {made.root.parent}\n")
     return ExitStatus.PASS
 
 
 def _image(args: argparse.Namespace, *, anew: bool = False) -> image.RootImage:
-    guest_import.require_qemu_for_kernel(args)
-    recipe = recipe_for(
-        args.distro, with_kernel=args.machine == "qemu", packages=args.package, kernel=args.kernel
-    )  # fmt: skip
     programs = (PROGRAMS[GuestEngine(args.machine)],)
-    return image.ensure(recipe, image.cache_folder(os.environ), say, programs=programs, anew=anew)
+    return image.ensure(_recipe(args), image.cache_folder(os.environ), say, programs=programs, anew=anew)
+
+
+def _recipe(args: argparse.Namespace) -> Recipe:
+    guest_import.require_qemu_for_kernel(args)
+    return recipe_for(args.distro, with_kernel=args.machine == "qemu", packages=args.package, kernel=args.kernel)
 
 
 def _list(_args: argparse.Namespace) -> int:

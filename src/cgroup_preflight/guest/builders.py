@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from cgroup_preflight.guest import tools
@@ -19,10 +20,18 @@ def call(
     say: Callable[[str], None] = lambda _: None,
 ) -> None:  # fmt: skip
     """Runs `argv` in the folder `work`, which has the folder `tmp`, as root of a namespace. Raises ToolError."""
+    with started(argv, work, doing=doing, lock=lock) as wait:
+        wait(timeout, say)
+
+
+def started(
+    argv: Sequence[str], work: Path, *, doing: str, lock: int
+) -> AbstractContextManager[Callable[[float, Callable[[str], None]], None]]:
+    """Runs `argv` next to a block, as `call` does; what it yields waits for the end (`tools.started`)."""
     around = (*(tools.IN_NAMESPACE if os.geteuid() != 0 else ("unshare",)), *_NAMESPACE)
     if not tools.works((*around, "true")):
         around = tools.IN_NAMESPACE if os.geteuid() != 0 else ()
-    tools.call(
-        (*around, "env", f"TMPDIR={work / 'tmp'}", *argv), cwd=work, timeout=timeout, doing=doing, lock=lock,
-        parting=signal.SIGKILL if around else signal.SIGTERM, say=say,
+    return tools.started(
+        (*around, "env", f"TMPDIR={work / 'tmp'}", *argv), cwd=work, doing=doing, lock=lock,
+        parting=signal.SIGKILL if around else signal.SIGTERM,
     )  # fmt: skip

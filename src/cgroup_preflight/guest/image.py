@@ -5,6 +5,7 @@ The name of an image of a moving suite goes on with the day of the archive and a
 An image is built in another folder and then renamed, so that it appears complete. Parallel jobs wait for the builder.
 """
 
+import contextlib
 import os
 import re
 import shutil
@@ -113,9 +114,8 @@ def ensure(
             tools.require(_makers())
             more = f" with {', '.join(recipe.extra)}" if recipe.extra else ""
             say(f"building the {recipe.distro} guest{more} in {folder / recipe.name} (once, about a minute)")
-            home = _build(recipe, folder, lock, say)
-            if not recipe.with_kernel:
-                uml_kernel.fetch(folder, say)
+            with contextlib.nullcontext() if recipe.with_kernel else uml_kernel.fetching(folder, say, anew=anew):
+                home = _build(recipe, folder, lock, say)
             say(f"built, {sum(file.stat().st_blocks for file in home.iterdir()) >> 11} MB")
     return image_in(home)
 
@@ -123,7 +123,12 @@ def ensure(
 def needed_programs(recipe: Recipe, folder: Path, programs: Sequence[str]) -> tuple[str, ...]:
     """What this host must have for the image of `recipe`: those of `programs` to run it, and what builds a missing one."""
     needed = [name for name in programs if name != uml.PROGRAM or uml_kernel.found_in(folder) is None]
-    return (*needed, *(() if _newest(folder, recipe).is_dir() else _makers()))
+    return (*needed, *(() if exists(recipe, folder) else _makers()))
+
+
+def exists(recipe: Recipe, folder: Path) -> bool:
+    """Whether cache `folder` has an image of `recipe`, changed or not."""
+    return _newest(folder, recipe).is_dir()
 
 
 def _makers() -> tuple[str, ...]:
@@ -222,7 +227,9 @@ def _cause(error: tools.ToolError, recipe: Recipe) -> HostError | None:
     """What apt says of a build that failed, in one line; None for another cause."""
     if unknown := dict.fromkeys(match[1] for match in _UNKNOWN.finditer(error.output)):
         return UnknownPackagesError(unknown, recipe.distro)
-    if hosts := dict.fromkeys(next(filter(None, match.groups())) for match in _UNREACHABLE.finditer(error.output)):
+    if hosts := dict.fromkeys(
+        next(filter(None, match.groups())).rstrip(":") for match in _UNREACHABLE.finditer(error.output)
+    ):
         what = f"the packages of the {recipe.distro} guest" + (f" ({', '.join(recipe.extra)})" if recipe.extra else "")
         return HostError(
             f"cannot download {what}: {', '.join(hosts)} cannot be reached",

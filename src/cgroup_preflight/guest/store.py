@@ -136,3 +136,13 @@ def locked(folder: Path, name: str, say: Callable[[str], None] = lambda _: None)
             say("waiting for another job that is building or removing this image")
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield lock.fileno()
+
+
+def is_locked(folder: Path, name: str) -> bool:
+    """Whether another job builds or removes `name` now."""
+    with contextlib.suppress(OSError), (folder / f".{name}.lock").open("r+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -157,6 +157,15 @@ def call(
     A time-out and Ctrl-C end the tool and all that it started. If we are killed, the tool gets the signal `parting`, and
     its remaining processes keep the descriptor `lock` open. Lines that begin with STEP go to `say` while it runs.
     """
+    with started(argv, cwd=cwd, doing=doing, lock=lock, parting=parting) as wait:
+        wait(timeout, say)
+
+
+@contextlib.contextmanager
+def started(
+    argv: Sequence[str], *, cwd: Path, doing: str, lock: int | None = None, parting: signal.Signals = signal.SIGTERM,
+) -> Iterator[Callable[[float, Callable[[str], None]], None]]:  # fmt: skip
+    """Runs a tool next to the block, as `call` does; yields what waits for its end. At the end of the block, it ends."""
     environment = {**os.environ, "PATH": _SEARCH_PATH, "LC_ALL": "C.UTF-8"}
     prctl = ctypes.CDLL(None).prctl
     with tempfile.TemporaryFile() as output:
@@ -171,15 +180,20 @@ def call(
             pass_fds=() if lock is None else (lock,),
             preexec_fn=lambda: prctl(_PR_SET_PDEATHSIG, parting, 0, 0, 0),  # noqa: PLW1509 - one thread
         )
+
+        def wait(timeout: float, say: Callable[[str], None]) -> None:
+            try:
+                _wait(process, output, timeout, say)
+            except subprocess.TimeoutExpired:
+                raise ToolError(f"{doing}: {argv[0]} took longer than {timeout:.0f} s", "") from None
+            if process.returncode != 0:
+                said = os.pread(output.fileno(), _OUTPUT_MAX, 0).decode(errors="replace").strip()
+                raise ToolError(f"{doing}: {argv[0]} exited with {process.returncode}", said)
+
         try:
-            _wait(process, output, timeout, say)
-        except subprocess.TimeoutExpired:
-            raise ToolError(f"{doing}: {argv[0]} took longer than {timeout:.0f} s", "") from None
+            yield wait
         finally:
             _end(process)
-        said = os.pread(output.fileno(), _OUTPUT_MAX, 0).decode(errors="replace").strip()
-    if process.returncode != 0:
-        raise ToolError(f"{doing}: {argv[0]} exited with {process.returncode}", said)
 
 
 def _wait(

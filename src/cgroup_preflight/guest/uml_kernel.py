@@ -5,11 +5,13 @@ of a run. The program wants a newer C library than the host may have: that comes
 apt verifies both packages. Where this cannot be had, the program of the host is used.
 """
 
+import contextlib
 import hashlib
 import re
+import shlex
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from cgroup_preflight.core.errors import HostError
@@ -17,32 +19,40 @@ from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.guest import builders, interpreter, store, tools, uml
 from cgroup_preflight.guest.recipe import DOWNLOAD_ONLY, VALIDITY, download_command
 
-#: The release with the newest user-mode-linux, and the package with its C library.
-_SUITE, _PACKAGES = "forky", ("user-mode-linux", "libc6")
+#: The release with the newest user-mode-linux.
+_SUITE = "forky"
 #: seccomp came with this version of the kernel.
 _WANTED = (6, 16)
 _NAME = "user-mode-linux"
 _LOADER = "ld-linux-x86-64.so.2"
-#: What is kept of the packages; all else are modules, which a guest does not load.
-_FILES = ("usr/bin/linux.uml", f"usr/lib/x86_64-linux-gnu/{_LOADER}", "usr/lib/x86_64-linux-gnu/libc.so.6")
+#: What is kept of each package; all else are modules, which a guest does not load.
+_FILES = {
+    "user-mode-linux": ("usr/bin/linux.uml",),
+    "libc6": (f"usr/lib/x86_64-linux-gnu/{_LOADER}", "usr/lib/x86_64-linux-gnu/libc.so.6"),
+}
 _SECONDS = 600.0
 _TRY_SECONDS = 10.0
-#: Downloads the packages into the root $1 and unpacks $_FILES; mmdebstrap runs it with its settings of apt.
-_HOOK = f'cd "$1" && {DOWNLOAD_ONLY} download {" ".join(_PACKAGES)}'
-_UNPACK = f"""
+#: Downloads the packages into the root $1; mmdebstrap runs it with its settings of apt.
+_HOOK = f'cd "$1" && {DOWNLOAD_ONLY} download {shlex.join(_FILES)}'
+#: `tar` ends when it has the files, which are at the beginning: to read all modules takes three seconds.
+_UNPACK = "\n".join((
+    *(
+        f"dpkg-deb --fsys-tarfile root/{package}_*.deb 2>/dev/null | "
+        f"tar -x --occurrence --transform='s,.*/,,' {' '.join(f'./{name}' for name in names)}"
+        for package, names in _FILES.items()
+    ),
+    r"""
 for package in root/*.deb; do
-    dpkg-deb --fsys-tarfile "$package" | tar -x --wildcards --transform='s,.*/,,' {" ".join(f"'./{name}'" for name in _FILES)} 2>/dev/null || :
-done
-for package in root/*.deb; do
-    dpkg-deb --show --showformat='${{Package}} ${{Version}}\\n' "$package"
+    dpkg-deb --show --showformat='${Package} ${Version}\n' "$package"
 done > contents
 rm -rf --one-file-system root tmp
-"""
+""",
+))  # fmt: skip
 
 
 def name_in(folder: Path) -> str:
     """The name of the kernel's folder in cache `folder`, whose path is part of it: the program has it inside."""
-    recipe = (_SUITE, _PACKAGES, _HOOK, _UNPACK, str(folder))
+    recipe = (_SUITE, *_FILES, _UNPACK, str(folder))
     return f"{_NAME}-{hashlib.sha256(repr(recipe).encode()).hexdigest()[:16]}"
 
 
@@ -76,12 +86,41 @@ def fetch(folder: Path, say: Callable[[str], None], *, anew: bool = False) -> No
     """
     if not anew and (found_in(folder) or _has_seccomp()):
         return
-    try:
+    with _saying(say):
         tools.require(builders.PROGRAMS)
         with store.locked(folder, name_in(folder), say) as lock:
             if anew or found_in(folder) is None:
-                say("downloading a newer user-mode-linux (once)")
-                _build(folder, lock)
+                with _started(folder, lock, say) as finish:
+                    finish()
+
+
+@contextlib.contextmanager
+def fetching(folder: Path, say: Callable[[str], None], *, anew: bool = False) -> Iterator[None]:
+    """Does what `fetch` does while the block runs, and the rest of it after that. A block that fails ends it.
+
+    Where another job has begun it, the block does not wait for that.
+    """
+    if (not anew and (found_in(folder) or _has_seccomp())) or store.is_locked(folder, name_in(folder)):
+        yield
+        fetch(folder, say, anew=anew)
+        return
+    with contextlib.ExitStack() as stack:
+        finish = None
+        with _saying(say):
+            tools.require(builders.PROGRAMS)
+            lock = stack.enter_context(store.locked(folder, name_in(folder), say))
+            finish = stack.enter_context(_started(folder, lock, say))
+        yield
+        if finish is not None:
+            with _saying(say):
+                finish()
+
+
+@contextlib.contextmanager
+def _saying(say: Callable[[str], None]) -> Iterator[None]:
+    """Says what fails in the block."""
+    try:
+        yield
     except HostError as error:
         first = str(error).partition("\n")[0]
         say(f"no newer user-mode-linux, with which runs would take less time: {first}")
@@ -92,14 +131,36 @@ def _has_seccomp() -> bool:
     return tuple(map(int, numbers[:2])) >= _WANTED
 
 
-def _build(folder: Path, lock: int) -> None:
-    name = name_in(folder)
-    work, home = store.work_folder(folder, name), folder / name
+@contextlib.contextmanager
+def _started(folder: Path, lock: int, say: Callable[[str], None]) -> Iterator[Callable[[], None]]:
+    """Downloads the packages next to the block; yields what waits for them and makes the program of them.
+
+    Both raise HostError.
+    """
+    say("downloading a newer user-mode-linux (once)")
+    work = store.work_folder(folder, name_in(folder))
     tools.remove_tree(work)
+    script = "\n".join((VALIDITY, f"{download_command(_FILES, _HOOK)} {_SUITE} root", _UNPACK))
     try:
-        (work / "tmp").mkdir(parents=True)
-        script = "\n".join((VALIDITY, f"{download_command(_HOOK)} {_SUITE} root", _UNPACK))
-        builders.call(("sh", "-euc", script), work, timeout=_SECONDS, doing="downloading user-mode-linux", lock=lock)
+        with contextlib.ExitStack() as stack:
+            with _failures(folder):
+                (work / "tmp").mkdir(parents=True)
+                argv, doing = ("sh", "-euc", script), "downloading user-mode-linux"
+                wait = stack.enter_context(builders.started(argv, work, doing=doing, lock=lock))
+
+            def finish() -> None:
+                wait(_SECONDS, lambda _: None)
+                _install(work, folder)
+
+            yield finish
+    finally:
+        tools.remove_tree(work)
+
+
+def _install(work: Path, folder: Path) -> None:
+    """Makes the program in the folder `work` run there where that comes to: into cache `folder`. Raises HostError."""
+    home = folder / name_in(folder)
+    with _failures(folder):
         program = work / uml.PROGRAM
         made = interpreter.with_interpreter(program.read_bytes(), str(home / _LOADER))
         program.write_bytes(made)
@@ -108,15 +169,20 @@ def _build(folder: Path, lock: int) -> None:
         store.write_manifest(work)
         shutil.rmtree(home, ignore_errors=True)
         work.rename(home)
-    except (OSError, ValueError) as error:
-        what = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise HostError(f"user-mode-linux of {_SUITE}: {what}", where=str(folder), remedy=_ANEW) from None
-    finally:
-        tools.remove_tree(work)
     if not version_of(home / uml.PROGRAM):
         # For example on a file system from which nothing may be started.
         shutil.rmtree(home, ignore_errors=True)
         raise HostError(f"user-mode-linux of {_SUITE} does not start on this host", where=str(folder), remedy=_ANEW)
+
+
+@contextlib.contextmanager
+def _failures(folder: Path) -> Iterator[None]:
+    """Makes HostErrors of what fails in the block."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        what = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise HostError(f"user-mode-linux of {_SUITE}: {what}", where=str(folder), remedy=_ANEW) from None
 
 
 _ANEW = Remedy(title="build it again", commands=(("cgroup-preflight", "guest", "build", "--refresh"),))

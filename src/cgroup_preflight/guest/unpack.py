@@ -1,10 +1,11 @@
-"""A program for the namespace of a build: unpacks downloaded packages into a root, and configures them.
+"""A program for the namespace of a build: downloads packages into a root, unpacks and configures them.
 
-    python3 -m cgroup_preflight.guest.unpack ROOT [PATTERN]...
+    python3 -m cgroup_preflight.guest.unpack ROOT [PATTERN]... -- NAME...
 
-apt has verified the packages and left them in ROOT's var/cache/apt/archives. There are as many `tar` as CPUs, and each
-unpacks one package after the other. dpkg's database becomes what dpkg itself would write (deb(5), deb-control(5),
-/usr/share/doc/dpkg). Meanwhile the Python in ROOT compiles this package into `bytecode.tar` next to ROOT. A package whose maintainer scripts are not known is left to dpkg, which runs them in ROOT.
+There are as many `tar` as CPUs, and each unpacks one package after the other, as soon as apt has verified it. dpkg's
+database becomes what dpkg itself would write (deb(5), deb-control(5), /usr/share/doc/dpkg). Meanwhile the Python in ROOT
+compiles this package into `bytecode.tar` next to ROOT. A package whose maintainer scripts are not known is left to dpkg,
+which runs them in ROOT.
 """
 
 import fnmatch
@@ -14,19 +15,21 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
-from queue import Empty, SimpleQueue
+from queue import PriorityQueue
 
 from cgroup_preflight.guest import bytecode, package_file
+from cgroup_preflight.guest.arrivals import ARCHIVES, downloaded
 from cgroup_preflight.guest.maintainer import CONFIGURE, is_known
+from cgroup_preflight.guest.tools import STEP
 
 #: This package, compiled for the Python in the root; next to it.
 ARCHIVE = "bytecode.tar"
-_ARCHIVES = "var/cache/apt/archives"
 _DATABASE = "var/lib/dpkg"
 #: Directories that are links into /usr (Debian's merged /usr); in Debian 12 no package has these links.
 _MERGED = ("bin", "sbin", "lib", "lib64")
@@ -71,27 +74,29 @@ class _Package:
         return is_known(self.name) or not any(script in self.control for script in _SCRIPTS)
 
 
-def unpack(root: Path, excluded: Sequence[str]) -> None:
-    """Unpacks and configures all packages of `root`, without the files of the patterns `excluded`.
+#: A package and the paths that dpkg lists for it.
+_Unpacked = tuple[_Package, list[str]]
+#: Files by their turn; None ends it, before or after all files.
+_Todo = PriorityQueue[tuple[tuple[bool, float], Path | None]]
+_AT_ONCE, _AFTER_ALL = (False, -inf), (True, inf)
 
-    Raises CalledProcessError, package_file.ERRORS.
+
+def unpack(root: Path, excluded: Sequence[str], files: Iterable[Path]) -> None:
+    """Unpacks and configures the packages `files` of `root`, without the files of the patterns `excluded`.
+
+    Each of `files` is complete and verified when it comes. Raises CalledProcessError, package_file.ERRORS.
     """
     for name in _MERGED:
         (root / "usr" / name).mkdir(parents=True, exist_ok=True)
         if not (root / name).exists():
             (root / name).symlink_to(f"usr/{name}")
-    files = sorted(
-        (root / _ARCHIVES).glob("*.deb"), key=lambda file: (file.name.partition("_")[0] != _FIRST, -file.stat().st_size)
-    )
     info = root / _DATABASE / "info"
     info.mkdir(parents=True, exist_ok=True)
     (info / "format").write_text("1\n")
-    packages = [_read(file) for file in files]
+    unpacked = sorted(_extract(files, root, excluded), key=lambda found: _turn(found[0].file))
+    packages = [item for item, _ in unpacked]
     plain = [item for item in packages if item.is_plain]
-    paths: dict[str, list[str]] = {}
-    for group in ([item for item in plain if item.name == _FIRST], [item for item in plain if item.name != _FIRST]):
-        paths |= _extract(group, root, excluded)
-    status = [_record(item, paths[item.stem], root) for item in plain]
+    status = [_record(item, paths, root) for item, paths in unpacked if item.is_plain]
     _write_triggers(plain, root / _DATABASE / "triggers")
     (root / _DATABASE / "status").write_text("\n".join(status))
     compiling = bytecode.start_compiling(root)
@@ -118,37 +123,83 @@ def _read(file: Path) -> _Package:
     return _Package(file=file, name=_field(fields, "Package"), fields=fields.strip("\n"), control=control)
 
 
-def _extract(packages: Sequence[_Package], root: Path, excluded: Sequence[str]) -> dict[str, list[str]]:
-    """Unpacks packages; the paths in each by its stem, in the order of its archive."""
-    todo: SimpleQueue[_Package] = SimpleQueue()
-    for item in packages:
-        todo.put(item)
-    workers = min(os.cpu_count() or 1, len(packages))
-    found: dict[str, list[str]] = {}
-    with ThreadPoolExecutor(max(workers, 1)) as pool:
-        for part in pool.map(lambda _: _extract_some(todo, root, excluded), range(workers)):
-            found |= part
-    return found
+def _turn(file: Path) -> tuple[bool, float]:
+    """The order of packages: the largest first, because the last ones should take no time; _FIRST is before all others."""
+    return (file.name.partition("_")[0] != _FIRST, -file.stat().st_size)
 
 
-def _extract_some(todo: "SimpleQueue[_Package]", root: Path, excluded: Iterable[str]) -> dict[str, list[str]]:
-    """Unpacks packages with one `tar`, as long as there are some to do."""
+def _extract(files: Iterable[Path], root: Path, excluded: Sequence[str]) -> list[_Unpacked]:
+    """Unpacks packages while they come."""
+    todo: _Todo = PriorityQueue()
+    workers = os.cpu_count() or 1
+    unpacked: list[_Unpacked] = []
+    with ThreadPoolExecutor(workers) as pool:
+        jobs = [pool.submit(_extract_some, _taken(todo), root, excluded) for _ in range(workers)]
+        last = _AT_ONCE
+        try:
+            for file in _first_first(files, unpacked, root, excluded):
+                todo.put((_turn(file), file))
+                if any(job.done() for job in jobs):
+                    break  # it has failed
+            else:
+                last = _AFTER_ALL
+        finally:
+            for _ in jobs:
+                todo.put((last, None))
+        return [*unpacked, *itertools.chain.from_iterable(job.result() for job in jobs)]
+
+
+def _first_first(
+    files: Iterable[Path], unpacked: list[_Unpacked], root: Path, excluded: Sequence[str]
+) -> Iterator[Path]:
+    """All `files` but _FIRST, after that has been unpacked."""
+    early: list[Path] | None = []
+    for file in files:
+        if file.name.partition("_")[0] == _FIRST:
+            unpacked += _extract_some(iter((file,)), root, excluded)
+            yield from early or ()
+            early = None
+        elif early is None:
+            yield file
+        else:
+            early.append(file)
+    yield from early or ()
+
+
+def _extract_some(files: Iterable[Path], root: Path, excluded: Iterable[str]) -> list[_Unpacked]:
+    """Unpacks packages with one `tar`, and only reads those that are left to dpkg."""
     argv = (
         "tar", "--extract", "--ignore-zeros", f"--directory={root}", "--numeric-owner", "--keep-directory-symlink",
         "--delay-directory-restore", *(f"--exclude=.{pattern}" for pattern in excluded),
     )  # fmt: skip
-    found: dict[str, list[str]] = {}
+    unpacked: list[_Unpacked] = []
+
+    def plain() -> Iterator[_Package]:
+        for package in map(_read, files):
+            if package.is_plain:
+                yield package
+            else:
+                unpacked.append((package, []))
+
+    packages = plain()
     # An empty stream is no archive.
-    first = next(_taken(todo), None)
+    first = next(packages, None)
     if first is None:
-        return found
+        return unpacked
     with subprocess.Popen(argv, stdin=subprocess.PIPE) as tar, suppress(BrokenPipeError):
         assert tar.stdin is not None
-        for package in itertools.chain((first,), _taken(todo)):
-            found[package.stem] = _listed(package_file.copy_data(package.file, tar.stdin), excluded)
+        for package in itertools.chain((first,), packages):
+            names = package_file.copy_data(package.file, tar.stdin)
+            unpacked.append((package, _listed(names, excluded)))
     if tar.returncode != 0:
         raise subprocess.CalledProcessError(tar.returncode, argv)
-    return found
+    return unpacked
+
+
+def _taken(todo: "_Todo") -> Iterator[Path]:
+    """The files of a queue until its end, which is no file."""
+    while (file := todo.get()[1]) is not None:
+        yield file
 
 
 def _listed(names: Iterable[str], excluded: Iterable[str]) -> list[str]:
@@ -162,12 +213,6 @@ def _listed(names: Iterable[str], excluded: Iterable[str]) -> list[str]:
     if all(name.endswith("/") for name in kept):
         return ["/."]
     return [name.removeprefix(".").rstrip("/") or "/." for name in kept]
-
-
-def _taken(todo: "SimpleQueue[_Package]") -> Iterator[_Package]:
-    with suppress(Empty):
-        while True:
-            yield todo.get_nowait()
 
 
 def _record(package: _Package, paths: Iterable[str], root: Path) -> str:
@@ -210,7 +255,7 @@ def _install(packages: Iterable[_Package], root: Path) -> None:
     policy.write_text("#!/bin/sh\nexit 101\n")
     policy.chmod(0o755)
     before = _enabled(root)
-    names = [f"/{_ARCHIVES}/{item.file.name}" for item in packages]
+    names = [f"/{ARCHIVES}/{item.file.name}" for item in packages]
     alone = subprocess.run(("unshare", "--mount", "true"), check=False, capture_output=True).returncode == 0
     _call((*(("unshare", "--mount", "sh", "-euc", _MOUNTS) if alone else ("sh", "-euc", _DPKG)), str(root), *names))
     policy.unlink()
@@ -229,11 +274,29 @@ def _call(argv: tuple[str, ...]) -> None:
     subprocess.run(argv, stdin=subprocess.DEVNULL, check=True)
 
 
-if __name__ == "__main__":
+def _all_of(root: Path, names: Sequence[str]) -> Generator[Path]:
+    """The packages that apt downloads; says how many they are when all have come."""
+    count = 0
+    with closing(downloaded(root, names)) as files:
+        for file in files:
+            count += 1
+            yield file
+    sys.stdout.write(f"{STEP}installing {count} packages\n")
+    sys.stdout.flush()
+
+
+def main(argv: Sequence[str]) -> None:
+    """The program; ends with one line where something fails."""
+    root, end = Path(argv[0]), argv.index("--")
     try:
-        unpack(Path(sys.argv[1]), sys.argv[2:])
+        with closing(_all_of(root, argv[end + 1 :])) as files:
+            unpack(root, argv[1:end], files)
     except subprocess.CalledProcessError as error:
         # The command may be a script of a hundred lines; its own message is on stderr.
         sys.exit(f"{' '.join(error.cmd[:2])} exited with {error.returncode}")
     except package_file.ERRORS as error:
         sys.exit(f"a package cannot be unpacked: {error}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -6,6 +6,7 @@ import io
 import lzma
 import subprocess
 import tarfile
+import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cgroup_preflight.guest import package_file
+from cgroup_preflight.guest import unpack as program
 from cgroup_preflight.guest.maintainer import CONFIGURE, is_known
 from cgroup_preflight.guest.unpack import unpack
 
@@ -36,6 +38,10 @@ def root(tmp_path, monkeypatch):
     for name in ("var/cache/apt/archives", "usr/sbin"):
         (tmp_path / "root" / name).mkdir(parents=True)
     return Path("root")
+
+
+def _files(root):
+    return sorted((root / "var/cache/apt/archives").glob("*.deb"))
 
 
 def _archive(files):
@@ -91,7 +97,7 @@ def test_files_and_the_database(root):
     put(root, "libx", "Version: 1\nArchitecture: amd64\nMulti-Arch: same\nDescription: x\n more\n",
         {"./etc/": None, "./etc/x.conf": b"x=1\n", "./usr/share/doc/": None, "./usr/share/doc/x": b"", "./usr/lib/a\\x2db": b""},
         conffiles="/etc/x.conf\n", triggers="# comment\ninterest-noawait /usr/lib/x\ninterest ldconfig\nactivate-noawait y\n")  # fmt: skip
-    unpack(root, EXCLUDED)
+    unpack(root, EXCLUDED, _files(root))
     assert (root / "lib").readlink() == Path("usr/lib")
     assert (root / "usr/lib/os").read_bytes() == b"x"
     assert not (root / "usr/share/doc/x").exists()
@@ -116,7 +122,7 @@ def test_files_and_the_database(root):
 @pytest.mark.starts_processes
 def test_a_python_in_the_root_compiles_this_tool(root):
     put(root, "base-files", "Version: 12\nArchitecture: amd64\n", {"./usr/bin/": None, "./usr/bin/python3": b"x"})
-    unpack(root, EXCLUDED)
+    unpack(root, EXCLUDED, _files(root))
     assert "root\n/usr/bin/python3\n-I\n" in Path("log.chroot").read_text()
     assert not (root / "run/preflight").exists()
     assert not Path("log.unshare").exists()
@@ -126,7 +132,7 @@ def test_a_python_in_the_root_compiles_this_tool(root):
 def test_a_package_with_scripts_that_nobody_has_read_is_left_to_dpkg(root):
     put(root, "redis-server", "Version: 7\nArchitecture: amd64\n", {"./redis": b""}, postinst="#!/bin/sh\n")
     put(root, "plain", "Version: 7\nArchitecture: all\n", {"./plain": b""}, postrm="#!/bin/sh\n")
-    unpack(root, EXCLUDED)
+    unpack(root, EXCLUDED, _files(root))
     assert not (root / "redis").exists()
     assert (root / "plain").exists()
     assert "redis" not in (root / "var/lib/dpkg/status").read_text()
@@ -145,7 +151,7 @@ def test_a_package_of_which_only_folders_are_left_does_not_disappear(root):
         {"./usr/": None, "./usr/share/doc/": None, "./usr/share/doc/x": b""},
     )
     put(root, "empty", "Version: 2\nArchitecture: all\n", {})
-    unpack(root, EXCLUDED)
+    unpack(root, EXCLUDED, _files(root))
     for name in ("libc-l10n", "empty"):
         assert (root / f"var/lib/dpkg/info/{name}.list").read_text() == "/.\n"
 
@@ -157,14 +163,85 @@ def test_a_damaged_package_ends_the_build(root, cut):
     (file,) = (root / "var/cache/apt/archives").iterdir()
     file.write_bytes(file.read_bytes()[:cut])
     with pytest.raises(package_file.ERRORS):
-        unpack(root, EXCLUDED)
+        unpack(root, EXCLUDED, _files(root))
 
 
 @pytest.mark.starts_processes
 def test_a_package_that_tar_cannot_unpack_ends_the_build(root):
     put(root, "plain", "Version: 7\nArchitecture: all\n", {"./plain": b"x", "./plain/below": b"x"})
     with pytest.raises(subprocess.CalledProcessError):
-        unpack(root, EXCLUDED)
+        unpack(root, EXCLUDED, _files(root))
+
+
+@pytest.mark.starts_processes
+def test_base_files_is_before_all_others_whenever_it_comes(root):
+    """In Debian 13 it has the links of merged /usr, below which others have files."""
+    for name in ("base-files", "b", "c"):
+        put(root, name, "Version: 1\nArchitecture: all\n", {"./owner": name.encode(), f"./{name}": b""})
+
+    def come():
+        first, *others = sorted(_files(root), key=lambda file: not file.name.startswith("base-files"))
+        yield from others
+        time.sleep(0.5)
+        yield first
+
+    unpack(root, EXCLUDED, come())
+    assert (root / "owner").read_text() in ("b", "c")
+    assert all((root / name).exists() for name in ("base-files", "b", "c"))
+    assert (root / "var/lib/dpkg/status").read_text().startswith("Package: base-files\n")
+
+
+def _serve(root, script):
+    """Plays an `apt-get` that has the packages of `root` in the folder `mirror`."""
+    (root / "var/cache/apt/archives").rename("mirror")
+    (root / "var/cache/apt/archives/partial").mkdir(parents=True)
+    move = 'cp "mirror/$1_1_amd64.deb" "$archives/partial/" && mv "$archives/partial/$1_1_amd64.deb" "$archives/"'
+    text = f"#!/bin/sh\narchives=root/var/cache/apt/archives\nput() {{ {move}; }}\n{script}\n"
+    (root.parent / "bin/apt-get").write_text(text)
+    (root.parent / "bin/apt-get").chmod(0o755)
+
+
+@pytest.fixture
+def settings(monkeypatch):
+    monkeypatch.setenv("MMDEBSTRAP_APT_CONFIG", "/settings")
+
+
+@pytest.mark.starts_processes
+def test_packages_are_unpacked_while_others_are_downloaded(root, settings, capfd):
+    for name in ("base-files", "a", "b"):
+        put(root, name, "Version: 1\nArchitecture: all\n", {f"./{name}": bytes(1 << 16)})
+    wait = "seq 200 | while read _; do [ ! -e root/base-files ] || exit 0; sleep 0.05; done; [ -e root/base-files ]"
+    _serve(root, f'put base-files; ({wait}) || exit 9; put a; put b; echo "$APT_CONFIG $*" > asked')
+    program.main(["root", *EXCLUDED, "--", "?essential", "a"])
+    assert Path("asked").read_text().split()[0] == "/settings"
+    assert Path("asked").read_text().endswith("--download-only install ?essential a\n")
+    assert all((root / name).exists() for name in ("base-files", "a", "b"))
+    assert "step: installing 3 packages\n" in capfd.readouterr().out
+
+
+@pytest.mark.starts_processes
+def test_what_apt_has_not_verified_is_not_unpacked(root, settings, capfd):
+    put(root, "base-files", "Version: 1\nArchitecture: all\n", {"./good": b""})
+    put(root, "bad", "Version: 1\nArchitecture: all\n", {"./bad": b""})
+    _serve(root, 'put base-files; cp mirror/bad_* "$archives/partial/"; sleep 0.5; exit 100')
+    with pytest.raises(SystemExit, match=r"^apt-get --yes exited with 100$"):
+        program.main(["root", "--", "good"])
+    assert not (root / "bad").exists()
+    assert not (root / "var/lib/dpkg/status").exists()
+    assert "installing" not in capfd.readouterr().out
+
+
+@pytest.mark.starts_processes
+def test_a_package_that_cannot_be_unpacked_ends_the_download(root, settings):
+    put(root, "base-files", "Version: 1\nArchitecture: all\n", {"./x": b""})
+    (root / "var/cache/apt/archives/bad_1_amd64.deb").write_bytes(b"no package")
+    more = " ".join(f"more{number}" for number in range(30))
+    for name in more.split():
+        put(root, name, "Version: 1\nArchitecture: all\n", {f"./{name}": b""})
+    _serve(root, f"put base-files; put bad; for name in {more}; do put $name; sleep 0.1; done; touch all")
+    with pytest.raises(SystemExit, match=r"^a package cannot be unpacked: bad_1_amd64\.deb is no package$"):
+        program.main(["root", "--", "bad"])
+    assert not Path("all").exists()
 
 
 @pytest.mark.starts_processes
@@ -179,7 +256,7 @@ def test_units_that_packages_enable_do_not_start_at_boot(root):
         " mkdir -p root/etc/systemd/system/$at; ln -s /x root/etc/systemd/system/$at/redis.service; done"
     )
     (root.parent / "bin/unshare").write_text(f"#!/bin/sh\n{install}\n")
-    unpack(root, EXCLUDED)
+    unpack(root, EXCLUDED, _files(root))
     assert sorted(path.name for path in folder.rglob("*.service")) == ["own.service", "redis.service"]
     assert (folder / "redis.service").is_symlink()
 
