@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from cgroup_preflight.guest.inside import loaded, page_tables
+from cgroup_preflight.guest.inside import bundle, loaded, page_tables
 
 _PACKAGE = "cgroup_preflight"
 #: New objects after which Python looks for garbage.
@@ -75,7 +75,8 @@ def tool(words: list[str], folders: list[str]) -> int:
     gc.freeze()
     # Nearly all that the tool makes lives to its end: by default each collection would look for garbage in vain.
     gc.set_threshold(_GARBAGE)
-    loaded.use(folders)
+    if loaded.use(folders):
+        bundle.use(folders, _PACKAGE)
     sys.argv[:] = ["cgroup-preflight", *words]
     # By name, because this file belongs to the agent's package and not to the one in `folders`.
     return int(importlib.import_module(f"{_PACKAGE}.cli").main(words))
