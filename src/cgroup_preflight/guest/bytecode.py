@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import cgroup_preflight
+from cgroup_preflight.guest.inside import bundle
 from cgroup_preflight.guest.spec import CommandResult
 from cgroup_preflight.guest.words import INPUT_DIR
 
@@ -110,11 +111,13 @@ def _keep(packed: bytes, home: Path) -> None:
     home.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=".new-", dir=home.parent))
     try:
+        (work / PACKAGE).mkdir(mode=0o700)
         with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
             for member in archive:
-                _unpack(archive, member, work)
+                _unpack(archive, member, work / PACKAGE)
+        bundle.pack(work / PACKAGE)
         _remove_old(home)
-        work.rename(home)
+        (work / PACKAGE).rename(home)
     except (OSError, tarfile.TarError):  # another job was faster, or the disk is full
         return
     finally:

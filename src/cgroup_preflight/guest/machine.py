@@ -18,7 +18,7 @@ from cgroup_preflight.guest.input_disk import Staged, stage, write_disk
 from cgroup_preflight.guest.process import Fence, GuestProcess, make_folder
 from cgroup_preflight.guest.saved_state import StateError
 from cgroup_preflight.guest.spec import GuestEngine, GuestSpec
-from cgroup_preflight.guest.words import INPUT_DIR
+from cgroup_preflight.guest.words import INPUT_DIR, PAUSE_ARGUMENT
 
 #: Makes the engine's argv from the descriptor numbers of the guest's ends of the lines.
 Command = Callable[[tuple[int, ...]], tuple[str, ...]]
@@ -71,17 +71,25 @@ def start(spec: GuestSpec, image: RootImage, *, resumed: bool = False) -> GuestP
             lines=spec.lines + (spec.states is not None),
         )  # fmt: skip
         undo.callback(process.close)
-        if spec.states is None:
-            write_disk(staged, disk)
-        else:
-            with disk.open("xb") as file:
-                file.truncate(INPUT_BYTES)
+        if spec.states is not None:
+            _make_empty(disk, INPUT_BYTES)
             process.fill = lambda *, alone: _fill(disk, _tool_alone(spec, files) if alone else staged)
+        elif boots_before_disk(spec, image):
+            _make_empty(disk, staged.disk_bytes)
+            process.fill = lambda **_: _fill_once(disk, staged, files)
+        else:
+            _fill_once(disk, staged, files)
         process.begin()
-        if spec.states is None:
-            shutil.rmtree(files, ignore_errors=True)
         undo.pop_all()
         return process
+
+
+def boots_before_disk(spec: GuestSpec, image: RootImage) -> bool:
+    """Whether a guest without states boots while its input disk is written, and pauses until the disk is filled.
+
+    The boot takes a CPU of this host, and the disk another one.
+    """
+    return spec.engine is GuestEngine.UML and not image.bare
 
 
 @contextlib.contextmanager
@@ -132,6 +140,18 @@ def _tool_alone(spec: GuestSpec, files: Path) -> Staged:
     return stage({**_agent(spec), name: spec.tool, _ORDER_NAME: files / "order"}, files / "tool")
 
 
+def _make_empty(disk: Path, size: int) -> None:
+    with disk.open("xb") as file:
+        file.truncate(size)
+
+
+def _fill_once(disk: Path, staged: Staged, files: Path) -> None:
+    """Writes an input disk and removes the folder of its files. Raises HostError."""
+    with _explained():
+        write_disk(staged, disk)
+    shutil.rmtree(files, ignore_errors=True)
+
+
 def _fill(disk: Path, staged: Staged) -> None:
     """Writes the input disk of a machine that has not read it yet, or pauses. Raises HostError, StateError.
 
@@ -164,7 +184,7 @@ def _modules(image: RootImage) -> Path | None:
     return image.kernel_image.root if image.kernel_image is not None else None
 
 
-def _uml(spec: GuestSpec, _image: RootImage, program: str, folder: Path, disk: Path, **_: bool) -> Command:
+def _uml(spec: GuestSpec, image: RootImage, program: str, folder: Path, disk: Path, **_: bool) -> Command:
     return lambda lines: uml.uml_argv(
         uml.UmlMachine(
             program=program,
@@ -175,7 +195,7 @@ def _uml(spec: GuestSpec, _image: RootImage, program: str, folder: Path, disk: P
             memory_mib=spec.memory_mib,
             mode=spec.mode,
             seccomp=fence.version() > 0,
-            kernel_args=spec.kernel_args,
+            kernel_args=(*((PAUSE_ARGUMENT,) if boots_before_disk(spec, image) else ()), *spec.kernel_args),
         )
     )
 

@@ -108,8 +108,8 @@ class OverlayFile:
 
 
 #: Imports the standard library modules of agent and tool while the input disk is mounted, then becomes the agent.
-#: After a pause it mounts the disk itself: a program would take an emulated CPU a tenth of a second. The disk may be
-#: another one than before the pause, so the kernel first has to forget what it read of that (BLKFLSBUF, linux/fs.h).
+#: After a pause it mounts the disk itself: a program would take an emulated CPU a tenth of a second. The disk may have been
+#: empty before the pause, or another one, so the kernel first has to forget what it read of that (BLKFLSBUF, linux/fs.h).
 _AGENT_START = f"""
 import argparse, ctypes, fcntl, fractions, json, os, runpy, shutil, socket, subprocess, sys, tempfile, time, tomllib, tty
 channel, disk, pause = sys.argv[1:]
@@ -119,6 +119,8 @@ if pause:
     mount = ctypes.CDLL(None).mount
     os.makedirs("{INPUT_DIR}")
     line = os.open(channel, os.O_RDWR | os.O_NOCTTY)
+    if os.isatty(line):
+        tty.setraw(line)
     os.write(line, b"{PAUSED.decode()}")
     os.read(line, 1)
     os.close(line)

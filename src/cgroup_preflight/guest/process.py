@@ -57,7 +57,7 @@ class GuestProcess:
         #: Whether the machine paused in its boot, and the file of the saved state if it resumed from one there.
         self.paused = False
         self.resumed_from: Path | None = None
-        #: Puts the inputs of this run on the disk of a machine with a monitor, or with `alone` the agent and the tool.
+        #: Puts the inputs of this run on the disk of a machine that pauses in its boot, or with `alone` the agent and the tool.
         self.fill: Callable[..., None] = _no_disk
         self.line, inner = self.lines[0], tuple(end.fileno() for _, end in pairs)
         lifeline, self._hold = os.pipe()

@@ -60,7 +60,13 @@ def start(spec: GuestSpec, image: RootImage, engine: Engine = machine.start) -> 
             described = machine.qemu_machine(spec, image, program, disk=image.root.parent)
             key = saved_state.key_of(described, image, spec.tool)
             return _resumed(spec, image, key, engine) or _saved(spec, image, key, engine)
-    return engine(replace(spec, states=None), image)
+    process = engine(replace(spec, states=None), image)
+    if machine.boots_before_disk(spec, image):
+        with _closed_on_error(process):
+            process.fill(alone=False)
+            if _pauses(spec, process):
+                _release(process)
+    return process
 
 
 def _resumed(spec: GuestSpec, image: RootImage, key: Key, engine: Engine) -> GuestProcess | None:

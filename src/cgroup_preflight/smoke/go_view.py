@@ -100,31 +100,64 @@ class _Program:
         return data.value
 
 
-def look(door: "Door", observer: Observer, pid: int, cgroup: str, ready: ReadyTest) -> GoView | None:
-    """The view of a process, None where it is no Go program that can be read."""
-    fs = door.files
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GoProgram:
+    """The program of a process that is a Go program; `procs_at` is the address of its GOMAXPROCS, None where it is not known.
+
+    `file` tells it from another one that the process has executed since.
+    """
+
+    file: tuple[str, int, float]
+    info: BuildInfo
+    procs_at: int | None
+
+
+def program_of(door: "Door", pid: int) -> GoProgram | None:
+    """The program of a process, None where it is none of Go that can be read. Reads a megabyte or more of its file."""
+    # Before anything of it is read: what the process executes meanwhile is another one then.
+    file = _file(door, pid)
     try:
-        program = NearImage(_Program(fs, pid))
-        info = read_image(program)
+        image = NearImage(_Program(door.files, pid))
+        info = read_image(image)
     except BinaryError:
+        return None
+    # Of another machine, to look the address up would cost more than a second run.
+    procs_at = None if door.host else address_of(image, _PROCS, _PROCS_SIZE)
+    return GoProgram(file=file, info=info, procs_at=procs_at)
+
+
+def look(
+    door: "Door", observer: Observer, pid: int, cgroup: str, ready: ReadyTest, read: GoProgram | None = None
+) -> GoView | None:  # fmt: skip
+    """The view of a process, None where it is no Go program that can be read; `read` may be its program."""
+    fs = door.files
+    # One whose place cannot be read could be another one each time.
+    is_read = read is not None and read.file[0] != "" and read.file == _file(door, pid)
+    program = read if is_read else program_of(door, pid)
+    if program is None:
         return None
     return GoView(
         pid=pid,
         cgroup=cgroup,
-        info=info,
+        info=program.info,
         environ=parsed(parsed(fs.data(f"/proc/{pid}/environ"), os.fsdecode), _parse_environ),
         cpu_max_open=_open_cpu_max(fs, pid),
         chain=kernel_chain(observer, cgroup, v1_cpu=_v1_cpu(fs, pid)),
         cpus=_cpus(observer.allowed_cpus(pid)),
         address_space=_address_space(fs, pid),
         memory=_memory(door.network, observer, cgroup, ready),
-        # Of another machine, to look the address up would cost more than a second run.
-        procs=None if door.host else _procs(door, pid, program),
+        procs=_procs(door, pid, program.procs_at),
     )
 
 
-def _procs(door: "Door", pid: int, program: NearImage) -> int | None:
-    address = address_of(program, _PROCS, _PROCS_SIZE)
+def _file(door: "Door", pid: int) -> tuple[str, int, float]:
+    """Where the program of a process is, its size and the time of its last change."""
+    path = f"/proc/{pid}/exe"
+    place, status = value_or(door.files.link(path), ""), door.files.status(path)
+    return (place, status.value.size, status.value.time) if isinstance(status, Known) else (place, -1, 0.0)
+
+
+def _procs(door: "Door", pid: int, address: int | None) -> int | None:
     data = b"" if address is None else door.processes.memory(pid, address, _PROCS_SIZE)
     # Go programs run in the byte order of their machine, as this tool does.
     found = int.from_bytes(data, sys.byteorder, signed=True) if len(data) == _PROCS_SIZE else 0

@@ -22,11 +22,11 @@ STEAL_MAX, OTHERS_MAX = 0.01, 0.03
 #: A measurement that takes longer than this multiple of its time was itself made to wait: an emulated CPU shows no steal.
 LATE_MAX = 1.3
 #: A slice with less CPU time than this is too small to divide: the scheduler gives some milliseconds at a time; seconds.
-LEAST_SECONDS = 0.5
+LEAST_SECONDS = 0.4
 #: So much of a slice tells whether a half of a measurement shows something else than the whole; seconds.
-_LEAST_OF_HALF = 0.3
+_LEAST_OF_HALF = 0.2
 #: Before so many seconds, only a smaller error ends a measurement, so that as few wrong shares pass as after that time.
-EARLY_SECONDS, _EARLY_POINTS_MAX = 1.2, 2.0
+EARLY_SECONDS, _EARLY_POINTS_MAX = 1.2, 1.3
 #: In how many parts a measurement is repeated: an error is real where each part shows it.
 PARTS = 4
 _QUIET = Remedy(title="run it again on a machine with nothing else to do")
@@ -112,8 +112,8 @@ def _split(windows: Sequence[LoadWindow]) -> Iterator[Sequence[LoadWindow]]:
     return (windows[begin:end] for begin, end in itertools.pairwise(ends) if end > begin)
 
 
-def is_clear(load: LoadPlan, windows: Sequence[LoadWindow], most: int) -> bool:
-    """Whether to stop before `most` windows: every share is as planned, over all windows and in each half of them.
+def is_clear(load: LoadPlan, windows: Sequence[LoadWindow], most: float) -> bool:
+    """Whether to stop before `most` seconds: every share is as planned, over all windows and in each half of them.
 
     Of a scheduler the errors of windows are opposite (what comes late now comes early next), so they shrink with time.
     An error is never clear before the end.
@@ -128,10 +128,11 @@ def is_clear(load: LoadPlan, windows: Sequence[LoadWindow], most: int) -> bool:
     return all(abs(level.error) <= POINTS_MAX for levels in found for level in levels)
 
 
-def _is_coming(load: LoadPlan, windows: Sequence[LoadWindow], most: int) -> bool:
-    """Whether a slice has too little CPU time so far, and will have enough in `most` windows."""
+def _is_coming(load: LoadPlan, windows: Sequence[LoadWindow], most: float) -> bool:
+    """Whether a slice has too little CPU time so far, and will have enough in `most` seconds."""
+    seconds = sum(window.seconds for window in windows)
     totals = [sum(_used(parent, windows).values()) for parent in load.parents()]
-    return any(total < LEAST_SECONDS <= total * most / len(windows) for total in totals)
+    return any(total < LEAST_SECONDS <= total * most / seconds for total in totals)
 
 
 def judge_load(

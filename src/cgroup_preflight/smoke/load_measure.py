@@ -27,8 +27,13 @@ if TYPE_CHECKING:
     from cgroup_preflight.smoke.payloads import Payloads
     from cgroup_preflight.smoke.probe_plan import ProbeUnit
 
-#: How often is measured at most and how long each time, and how long the processes have before to begin; seconds.
-WINDOWS, WINDOW_SECONDS, SETTLE_SECONDS = 50, 0.2, 0.2
+#: How long each of the first windows is, and each later one: a quiet machine shows the shares in the first ones; seconds.
+#: With ticks of 10 ms the scheduler needs 50 ms to divide time in five parts, so they are a multiple of that.
+FIRST_WINDOWS, FIRST_SECONDS, WINDOW_SECONDS = 8, 0.1, 0.3
+#: How many windows there are at most, their seconds in all, and how long the processes have before to begin.
+WINDOWS = 39
+MOST_SECONDS = FIRST_WINDOWS * FIRST_SECONDS + (WINDOWS - FIRST_WINDOWS) * WINDOW_SECONDS
+SETTLE_SECONDS = 0.05
 _UP_SECONDS = 60.0
 #: The longest that it measures on a machine that is busy; seconds.
 _LONGEST = 20.0
@@ -126,31 +131,35 @@ class LoadProbe:
             payloads.ask(item, "go")
         self._clock.sleep(SETTLE_SECONDS)
         windows: list[LoadWindow] = []
+        planned = 0.0
         # The time for reading is of the next window.
-        due = self._clock.monotonic() + WINDOW_SECONDS
+        began = self._clock.monotonic()
         before = self._moment(cgroups)
         end = self._clock.monotonic() + _LONGEST
         while (
             len(windows) < WINDOWS
             and self._clock.monotonic() < end
-            and not (windows and is_clear(self._load, windows, WINDOWS))
+            and not (windows and is_clear(self._load, windows, MOST_SECONDS))
         ):
-            self._clock.sleep(max(due - self._clock.monotonic(), 0.0))
-            due = self._clock.monotonic() + WINDOW_SECONDS
+            seconds = FIRST_SECONDS if len(windows) < FIRST_WINDOWS else WINDOW_SECONDS
+            planned += seconds
+            self._clock.sleep(max(began + seconds - self._clock.monotonic(), 0.0))
+            began = self._clock.monotonic()
             now = self._moment(cgroups)
             if before is None or now is None:
                 return (untested("cpu.stat or /proc/stat could not be read"),)
             if self._lift_again():
                 windows.clear()
+                planned = 0.0
             else:
                 windows.append(self._window(before, now))
             before = now
         # One that the kernel killed, for memory, says nothing; its cgroup stays where the engine keeps it.
         if any(len(self._observer.processes(payloads.cgroup(item))) <= len(self._cpus(item)) for item in hogs):
             return (untested(_ENDED),)
-        if not is_clear(self._load, windows, WINDOWS) and sum(one.seconds for one in windows) < EARLY_SECONDS:
+        if not is_clear(self._load, windows, MOST_SECONDS) and sum(one.seconds for one in windows) < EARLY_SECONDS:
             return (untested("a limit of the run's slices was set again and again"),)
-        return judge_load(self._load, windows, self._host(cgroups, len(windows) * WINDOW_SECONDS), required=required)
+        return judge_load(self._load, windows, self._host(cgroups, planned), required=required)
 
     def _cpus(self, item: "ProbeUnit") -> list[int]:
         """The CPUs that a payload uses, with a process on each."""

@@ -71,6 +71,20 @@ def allowed_usec(probe: Probe, window_usec: float) -> float:
     return probe.limit * (window_usec + probe.expectation.period_usec) + _CPU_SLACK_USEC * probe.amount
 
 
+#: How many periods of a quota have to be throttled, at least and at most.
+_PERIODS_LEAST, _PERIODS_MOST = 2, 3
+
+
+def throttled_periods(probe: Probe) -> int:
+    """How many throttled periods show a quota: so many that without it the processes would use more than is allowed.
+
+    Of a quota near what its processes can use, that takes many; then the kernel's counts have to do.
+    """
+    period = probe.expectation.period_usec
+    few = _PERIODS_LEAST * period
+    return _PERIODS_LEAST if allowed_usec(probe, few) < probe.amount * few else _PERIODS_MOST
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Untried:
     """A limit that cannot be tested on this machine; `message` says which and why.

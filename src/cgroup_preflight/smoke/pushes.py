@@ -12,7 +12,7 @@ from cgroup_preflight.core.records import TYPE_CHECKING
 from cgroup_preflight.host.cgroup import Observer
 from cgroup_preflight.host.cgroupfs import parse_flat_keyed, parse_limit
 from cgroup_preflight.smoke.payloads import Payloads
-from cgroup_preflight.smoke.probe_plan import Probe, ProbeUnit, allowed_usec
+from cgroup_preflight.smoke.probe_plan import Probe, ProbeUnit, allowed_usec, throttled_periods
 
 if TYPE_CHECKING:
     from cgroup_preflight.host.door import Door, Files
@@ -27,8 +27,6 @@ LONGEST = 60.0
 _LOOK = 0.5
 #: How often counts are read at most while a quota acts, and while a payload will say most of what they tell; seconds.
 _OFTEN, _SELDOM = 0.02, 0.1
-#: How many periods of a quota have to be throttled.
-_PERIODS = 3
 _OUTPUT_MAX, _DIGITS = 1 << 16, 20
 
 Said = Mapping[str, object]
@@ -123,18 +121,18 @@ class Pushes:
         return {**local, "oom_kill": self._keyed(target, "memory.events").get("oom_kill", 0)}
 
     def _burn(self, item: ProbeUnit, probe: Probe, target: str) -> Generator[None, None, tuple[Said, ...]]:
-        """CPU time beyond the quota: until three periods were throttled, or the time is over.
+        """CPU time beyond the quota: until two or three periods were throttled, or the time is over.
 
         A kernel that enforces the quota makes the group pay back what it used beyond it in the next periods. A machine
         that stood still for a while (an emulated CPU counts that as use) is measured until the group has paid.
         """
-        period = probe.expectation.period_usec / 1e6
+        period, periods = probe.expectation.period_usec / 1e6, throttled_periods(probe)
         start_before, start, start_after = self._stamped(target)
         if not start:
             return ()
         self._payloads.ask(item, f"cpu {probe.amount}")
 
-        look_at = start_after + (_PERIODS - 1) * period
+        look_at = start_after + (periods - 1) * period
 
         def is_clear() -> bool:
             nonlocal look_at
@@ -143,10 +141,10 @@ class Pushes:
             _, now, after = self._stamped(target)
             throttled = now.get("nr_throttled", 0) - start.get("nr_throttled", 0)
             # The kernel counts at the end of each period, so it is clear no sooner than after those that lack.
-            look_at = after + max((_PERIODS - 1 - throttled) * period, _OFTEN)
+            look_at = after + max((periods - 1 - throttled) * period, _OFTEN)
             used = now.get("usage_usec", 0) - start.get("usage_usec", 0)
             # As it is judged: what a slice has given beyond the quota stays, so that a smaller bound may never be met.
-            return throttled >= _PERIODS and used <= allowed_usec(probe, (after - start_before) * 1e6)
+            return throttled >= periods and used <= allowed_usec(probe, (after - start_before) * 1e6)
 
         yield from self._until(is_clear, deadline(probe), item=item)
         before, end, after = self._stamped(target)

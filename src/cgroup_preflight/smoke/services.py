@@ -14,7 +14,7 @@ from cgroup_preflight.host.cgroup import Counters, Effective, Observer
 from cgroup_preflight.plan.expect import Expectation
 from cgroup_preflight.smoke.evidence import Hold, ServiceEvidence, Stay
 from cgroup_preflight.smoke.exit_codes import NOT_EXECUTED
-from cgroup_preflight.smoke.go_view import GoView, look
+from cgroup_preflight.smoke.go_view import GoProgram, GoView, look, program_of
 from cgroup_preflight.smoke.limits import LimitReading, nowhere, read_limits
 from cgroup_preflight.smoke.outside import Outside, Stray
 from cgroup_preflight.smoke.started import Shown, started
@@ -39,6 +39,8 @@ class Proof:
         self.expected = expected
         self.limits: tuple[LimitReading, ...] = ()
         self.stay: Stay | None = None
+        #: Its program, read while it ran.
+        self.program: GoProgram | None = None
         self.go: GoView | None = None
         self.started: tuple[Shown, ...] = ()
         #: Of one that has ended, before the unit is stopped: systemd may remove an empty cgroup at any time.
@@ -107,7 +109,9 @@ class Services:
             ready = self._cpu_stats(started)
             self._say("running the services under their limits")
             if meanwhile is not None:
+                # Services run for some time now, and their machine has nothing else to do.
                 meanwhile(lambda: self._watch.door.clock.sleep(0))
+                self._read_programs(started)
             session.run_for_duration(runs)
             self._note_hold(started, ready)
             session.count_left(runs)
@@ -130,6 +134,12 @@ class Services:
             for proof in proofs:
                 self._close(proof)
             self._kill(self._outside.handles)
+
+    def _read_programs(self, proofs: Iterable[Proof]) -> None:
+        for proof in proofs:
+            if proof.run.alive and proof.run.is_ready:
+                proof.program = program_of(self._door, proof.run.pid)
+                self._watch.door.clock.sleep(0)
 
     def _stopping(self, runs: Sequence[ServiceRun], others: Callable[[], int]) -> Iterator[None]:
         clock = self._watch.door.clock
@@ -218,7 +228,7 @@ class Services:
             unlimited=unlimited(self._door.files, inside),
         )  # fmt: skip
         proof.started = started(self._door.files, run.pid, run.service)
-        proof.go = look(self._door, self._observer, run.pid, run.cgroup, run.service.smoke.ready)
+        proof.go = look(self._door, self._observer, run.pid, run.cgroup, run.service.smoke.ready, proof.program)
 
     def _keep_handle(self, proof: Proof, pid: int, cgroup: str) -> None:
         """Keeps a handle of a process that left the unit: systemd ends only what is in the unit's cgroup."""

@@ -39,7 +39,7 @@ def test_only_modules_below_the_folder_are_kept(tmp_path):
     home = bytecode.cached(folder, "debian-12-0")
     assert home is not None
     assert sorted(str(path.relative_to(home)) for path in home.rglob("*") if path.is_file()) == [
-        "a.pyc", "b/c.pyc", "b/payload.py",
+        "a.pyc", "b/c.pyc", "b/payload.py", "modules",
     ]  # fmt: skip
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bytecode"]
     assert bytecode.cached(folder, "debian-13-0") is None
@@ -71,5 +71,5 @@ def test_what_a_build_compiled_is_kept_once(tmp_path):
     bytecode.keep(packed, folder, "debian-12-0")
     home = bytecode.cached(folder, "debian-12-0")
     assert home is not None
-    assert [path.name for path in home.iterdir()] == ["a.pyc"]
+    assert sorted(path.name for path in home.iterdir()) == ["a.pyc", "modules"]
     assert not packed.exists()

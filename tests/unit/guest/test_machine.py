@@ -12,15 +12,16 @@ from cgroup_preflight.guest import machine, tools
 from cgroup_preflight.guest.image import RootImage
 from cgroup_preflight.guest.input_disk import stage
 from cgroup_preflight.guest.spec import GuestEngine, GuestSpec
+from cgroup_preflight.guest.words import PAUSE_ARGUMENT
 
 pytestmark = [
     pytest.mark.starts_processes,
     pytest.mark.skipif(not tools.is_installed("mke2fs"), reason="e2fsprogs is not installed"),
 ]
 
-#: In place of user-mode-linux: says which input disk it was given.
+#: In place of user-mode-linux: says which input disk it was given, and whether to pause.
 _ENGINE = """#!/bin/sh
-for word in "$@"; do case $word in ubd1=*) echo "at ${word#ubd1=}" ;; esac; done
+for word in "$@"; do case $word in ubd1=*) echo "at ${word#ubd1=}" ;; preflight.pause) echo "with $word" ;; esac; done
 echo ready
 exec sleep 100
 """
@@ -95,6 +96,35 @@ def test_nothing_stays_of_a_disk_that_cannot_be_written(root, folders, spec, mon
     with pytest.raises(HostError, match=r"cannot make the guest's files in .*: No space left on device"):
         machine.start(spec, root)
     assert [*temporary.iterdir(), *memory.iterdir(), *started] == []
+
+
+def test_a_guest_with_an_agent_boots_before_its_disk_is_written(root, folders, spec):
+    process = machine.start(spec, replace(root, bare=False))
+    try:
+        (at,) = [line.removeprefix("at ") for line in _said(process) if line.startswith("at ")]
+        assert f"with {PAUSE_ARGUMENT}" in _said(process)
+        empty = os.stat(at)
+        assert (empty.st_blocks, len(list(folders[0].iterdir()))) == (0, 2)
+        process.fill(alone=False)
+        assert os.stat(at).st_size == empty.st_size
+        assert os.stat(at).st_ino == empty.st_ino
+        listed = subprocess.run(["debugfs", "-R", "ls -p /project", at], capture_output=True, text=True, check=True)
+        assert "/program/5000/" in listed.stdout
+        assert len(list(folders[0].iterdir())) == 1
+    finally:
+        process.close()
+
+
+def test_a_disk_that_cannot_be_filled_says_so(root, folders, spec, monkeypatch):
+    def refused(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(machine, "write_disk", refused)
+    process = machine.start(spec, replace(root, bare=False))
+    with pytest.raises(HostError, match="No space left on device"):
+        process.fill(alone=False)
+    process.close()
+    assert [*folders[0].iterdir(), *folders[1].iterdir()] == []
 
 
 def test_nothing_stays_of_an_input_that_is_gone(root, folders, tmp_path):

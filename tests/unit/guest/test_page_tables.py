@@ -55,3 +55,24 @@ def test_what_cannot_be_written_is_left_alone(tmp_path):
         page_tables._rewrite(handle, 1 << 40)
     finally:
         os.close(handle)
+
+
+def test_a_process_has_all_its_pages_if_it_may_lock_them():
+    """Root may; for anybody else nothing changes."""
+    program = """
+from cgroup_preflight.guest.inside import page_tables
+page_tables.have_all_pages()
+with open("/proc/self/status") as file:
+    print(next(line.split()[1] for line in file if line.startswith("VmLck:")))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert (int(done.stdout) > 0) is (os.geteuid() == 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "slow"), [("processor\t: 0\nvendor_id\t: User Mode Linux\n", True), ("vendor_id : GenuineIntel\n", False)]
+)
+def test_user_mode_linux_says_so(tmp_path, monkeypatch, text, slow):
+    (tmp_path / "cpuinfo").write_text(text)
+    monkeypatch.setattr(page_tables, "_CPUS", str(tmp_path / "cpuinfo"))
+    assert page_tables.faults_are_slow() is slow

@@ -70,7 +70,8 @@ class Qemu:
 
     def _serve(self):
         try:
-            if self.spec.states is not None and not self.resumed:
+            pauses = self.spec.states is not None or self.spec.engine is GuestEngine.UML
+            if pauses and not self.resumed:
                 if self._loads:
                     self._agent.sendall(b"P")
                     assert self._agent.recv(1) == b"\n"
@@ -79,8 +80,9 @@ class Qemu:
                 if self.wrong == "dies in the boot":
                     self._agent.close()
                     return
-            if self.spec.states is not None:
-                self._running.wait(10)
+            if pauses:
+                if self.spec.states is not None:
+                    self._running.wait(10)
                 if self._agent.recv(1) != b"\n" or (self.resumed and self.wrong == "dies when it resumes"):
                     self._agent.close()
                     return
@@ -174,7 +176,7 @@ class Machines:
     def __call__(self, *wrong, memory=MEMORY, **changes):
         """A guest that has booted; `wrong` is what goes wrong in each machine that is started for it."""
         left = list(wrong)
-        spec = GuestSpec(engine=GuestEngine.QEMU, boot_timeout=10, **{"states": self.states, **changes})
+        spec = GuestSpec(**{"engine": GuestEngine.QEMU, "boot_timeout": 10, "states": self.states, **changes})
 
         def engine(spec, image, **words):
             made = Qemu(spec, image, wrong=left.pop(0) if left else "", memory=memory, **words)
@@ -297,6 +299,31 @@ def test_where_the_tool_cannot_be_loaded_a_plain_boot_follows(machines, tool):
     first, last = machines.started
     assert first.closed
     assert (first.spec.states is None, last.spec.states) == (False, None)
+
+
+UML = {"engine": GuestEngine.UML, "states": None}
+
+
+def test_user_mode_linux_pauses_until_its_disk_is_written_and_is_no_machine_of_a_state(machines):
+    assert not machines(**UML).resumed
+    (uml,) = machines.started
+    assert (uml.loading, uml.renewed, uml.paused) == (["all"], [], False)
+
+
+def test_a_disk_that_cannot_be_written_ends_the_machine(machines):
+    with pytest.raises(StateError, match="has no room"):
+        machines("has no room", **UML)
+    (uml,) = machines.started
+    assert uml.closed
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"), [("dies in the boot", "ended"), ("talks nonsense", "something else than that it pauses")]
+)
+def test_user_mode_linux_that_does_not_pause_is_an_error_of_the_boot(machines, wrong, said):
+    with pytest.raises(GuestError, match=said):
+        machines(wrong, **UML)
+    assert machines.started[-1].closed
 
 
 @pytest.mark.parametrize("what", ["image", "qemu"])

@@ -453,6 +453,30 @@ def test_gomaxprocs_is_seen_in_memory_where_that_can_be_read(
     assert seen.procs == procs
 
 
+@pytest.mark.parametrize(
+    ("before", "now", "reads"),
+    [("/a", "/a", 1), ("/a", "/b", 2), ("", "", 2)],
+)
+def test_a_program_is_read_once_unless_the_process_has_executed_another_one(
+    go_process: Files, monkeypatch: pytest.MonkeyPatch, before: str, now: str, reads: int
+) -> None:
+    seen: list[str] = []
+    monkeypatch.setattr(go_view, "read_image", lambda _image: seen.append("") or INFO)
+    monkeypatch.setattr(go_view, "address_of", lambda _program, _name, _size: 0x600000 if len(seen) == reads else None)
+
+    def runs(place: str) -> Files:
+        return Files(go_process.files, {**go_process.links, **({"/proc/7/exe": place} if place else {})})
+
+    program = go_view.program_of(door_of(runs(before)), 7)
+    door = door_of(runs(now), memory=(3).to_bytes(4, sys.byteorder))
+    view = go_view.look(
+        door, Observer(go_process, "/sys/fs/cgroup"), 7, UNIT, ReadyTest(kind=ReadyKind.STARTED), program
+    )
+    assert len(seen) == reads
+    assert view is not None
+    assert view.procs == 3
+
+
 def test_a_line_of_version_1_is_seen(go_process: Files) -> None:
     files = Files({**go_process.files, "/proc/7/cgroup": f"4:cpu,cpuacct:/x\n0::{UNIT}\n"}, go_process.links)
     seen = go_view.look(door_of(files), Observer(files, "/sys/fs/cgroup"), 7, UNIT, ReadyTest(kind=ReadyKind.STARTED))

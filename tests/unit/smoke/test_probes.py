@@ -11,7 +11,7 @@ from cgroup_preflight.core.errors import HostError
 from cgroup_preflight.core.reading import Missing, Reading, Why
 from cgroup_preflight.engines.base import Launch
 from cgroup_preflight.smoke.payloads import ServicePayloads
-from cgroup_preflight.smoke.probe_plan import Capacity, Probe, plan_probes
+from cgroup_preflight.smoke.probe_plan import Capacity, Probe, allowed_usec, plan_probes, throttled_periods
 from cgroup_preflight.smoke.probes import ProbeEvidence, Probes
 from tests.unit.engines.machine import MOUNT, NUMBERS, Machine, Unit, Units, slice_cgroup
 from tests.unit.smoke.fabricate import SCOPE, SLICE, plan
@@ -360,10 +360,10 @@ def test_what_is_in_use_is_read_before_it_is_dropped(tmp_path):
 @pytest.mark.parametrize(
     ("looks", "ends_at"),
     [
-        # Seconds, what was used until then, throttled periods. As it should be: after three.
+        # Seconds, what was used until then, throttled periods. As it should be: after two.
         ([(0.15, 0.03, 1), (0.25, 0.06, 3), (0.35, 0.061, 3), (0.45, 0.09, 4)], 0.25),
-        # They begin one after the other, and the third is counted at its end.
-        ([(0.15, 0.01, 0), (0.25, 0.03, 1), (0.29, 0.03, 1), (0.35, 0.05, 2), (0.4, 0.06, 2), (0.46, 0.07, 3)], 0.46),
+        # They begin one after the other, and the second is counted at its end.
+        ([(0.15, 0.01, 0), (0.25, 0.03, 1), (0.29, 0.03, 1), (0.36, 0.05, 2), (0.4, 0.06, 2), (0.46, 0.07, 3)], 0.36),
         # The machine stood still, and what that cost is paid back.
         ([(0.35, 0.3, 3), (0.8, 0.3, 3), (1.45, 0.3, 9)], 1.45),
         # What a slice has given before it was throttled is never paid back: 12 ms more than quota and period.
@@ -398,6 +398,18 @@ def test_a_quota_is_measured_until_what_was_used_beyond_it_is_paid_back(tmp_path
     (line,) = seen.said
     assert line["longest"] == pytest.approx(ends_at, abs=0.06)
     assert line["shortest"] <= line["longest"]
+
+
+@pytest.mark.parametrize(
+    ("quota", "cpus", "periods"),
+    [("20%", 4, 2), ("61%", 4, 2), ("62%", 4, 3), ("90%", 4, 3), ("120%", 4, 2), ("190%", 4, 3)],
+)
+def test_a_quota_near_what_its_processes_use_takes_more_periods(quota, cpus, periods):
+    """Without the quota, the processes would use more than is allowed in two periods of 100 ms where two are enough."""
+    capacity = Capacity(cpus=cpus, available_bytes=1 << 30, swap_bytes=0)
+    (probe,), _ = plan_probes(plan(f'[services.web]\nbinary = "x"\nCPUQuota = "{quota}"\n'), NUMBERS, capacity)
+    assert throttled_periods(probe) == periods
+    assert (allowed_usec(probe, 200_000) < probe.amount * 200_000) is (periods == 2)
 
 
 def test_swap_has_counters_of_its_own(tmp_path):

@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from cgroup_preflight.guest.inside import loaded
+from cgroup_preflight.guest.inside import bundle, loaded, page_tables
 
 _PACKAGE = "cgroup_preflight"
 #: New objects after which Python looks for garbage.
@@ -69,11 +69,14 @@ def start(call: Callable[[], int], child: Child, enter: Callable[[], None]) -> C
 
 def tool(words: list[str], folders: list[str]) -> int:
     """Runs the command line of the package in `folders`, in place of the agent's package of the same name."""
+    if page_tables.faults_are_slow():
+        page_tables.have_all_pages()
     # A collection writes to every object, which would copy each page that this process shares with the agent.
     gc.freeze()
     # Nearly all that the tool makes lives to its end: by default each collection would look for garbage in vain.
     gc.set_threshold(_GARBAGE)
-    loaded.use(folders)
+    if loaded.use(folders):
+        bundle.use(folders, _PACKAGE)
     sys.argv[:] = ["cgroup-preflight", *words]
     # By name, because this file belongs to the agent's package and not to the one in `folders`.
     return int(importlib.import_module(f"{_PACKAGE}.cli").main(words))

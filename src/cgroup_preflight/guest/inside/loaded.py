@@ -48,15 +48,16 @@ def order() -> Order | None:
     return Order(**json.loads(file.read_bytes())) if file.exists() else None
 
 
-def use(folders: list[str]) -> None:
-    """Makes the package in one of `folders` the one that Python imports; keeps what is loaded of it already."""
+def use(folders: list[str]) -> bool:
+    """Makes the package in one of `folders` the one that Python imports; False where it is, and modules may be loaded."""
     if sys.path[: len(folders)] == folders:
-        return
+        return False
     for name in [name for name in sys.modules if name.partition(".")[0] == _PACKAGE]:
         del sys.modules[name]
     # Not the empty entry that stands for the current folder, which is that of the project.
     others = [entry for entry in sys.path if entry and not os.path.isdir(os.path.join(entry, _PACKAGE))]
     sys.path[:] = [*folders, *others]
+    return True
 
 
 def load(folders: list[str]) -> None:
