@@ -123,7 +123,8 @@ def _cpu(seen: ProbeEvidence) -> _Judged:
     if usage > allowed:
         return Status.FAIL, f"used {used:.2f} CPUs under a quota of {seen.probe.limit:.2f}", numbers
     if throttled > 0:
-        return Status.PASS, f"throttled {throttled} times, used {used:.2f} of {seen.probe.limit:.2f} CPUs", numbers
+        text = f"throttled {throttled} times, used {usage / 1e3:.0f} ms of the {allowed / 1e3:.0f} ms that it allows in {window / 1e3:.0f} ms"
+        return Status.PASS, text, numbers
     return Status.UNVERIFIED, f"the probe got only {used:.2f} CPUs, too few to reach the quota", numbers
 
 
