@@ -2,7 +2,7 @@
 
 import sys
 
-from cgroup_preflight.cli import main
+from cgroup_preflight.cli import command
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command())

@@ -1,5 +1,6 @@
 """The command line: a table of commands; each is a module, imported only when it is called."""
 
+import gc
 import sys
 from collections.abc import Sequence
 
@@ -64,6 +65,13 @@ def _print(text: str) -> int:
 
         return guard.guarded(lambda: options.write_stdout(text))
     return 0
+
+
+def command() -> int:
+    """`main`, for a process that ends then: Python would look for garbage among all objects once more, for 40 ms."""
+    status = main()
+    gc.freeze()
+    return status
 
 
 def main(argv: Sequence[str] | None = None) -> int:
