@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
 #: How long each of the first windows is, and each later one: a quiet machine shows the shares in the first ones; seconds.
 #: With ticks of 10 ms the scheduler needs 50 ms to divide time in five parts, so they are a multiple of that.
-FIRST_WINDOWS, FIRST_SECONDS, WINDOW_SECONDS = 8, 0.1, 0.3
+FIRST_WINDOWS, FIRST_SECONDS, WINDOW_SECONDS = 12, 0.1, 0.3
 #: How many windows there are at most, their seconds in all, and how long the processes have before to begin.
-WINDOWS = 39
+WINDOWS = 42
 MOST_SECONDS = FIRST_WINDOWS * FIRST_SECONDS + (WINDOWS - FIRST_WINDOWS) * WINDOW_SECONDS
 SETTLE_SECONDS = 0.05
 _UP_SECONDS = 60.0
