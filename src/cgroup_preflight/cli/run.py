@@ -1,7 +1,9 @@
 """`cgroup-preflight run`: check, plan and smoke in order, one report."""
 
 import argparse
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
+from functools import partial
 
 from cgroup_preflight.cli import common, guest_run, options, package_run, policy
 from cgroup_preflight.cli.progress import Progress, add_timings
@@ -86,12 +88,14 @@ def main(words: list[str]) -> int:
     require_binaries(config, names)
     require_certificates(config, names)
     inject = _inject_mode(args, config, tests_all=not names and not packed)
+    # Before a guest gets them: which build is tested must be certain.
+    hashes = _soon(partial(program_hashes, config)) if inject != "never" else dict
     progress("checking the host")
     prepared = prepare(config, engine, args.target, names, cgroup=args.cgroup)
+    # With units that are installed here, there are more programs now.
+    programs = hashes() if prepared.config is config or inject == "never" else program_hashes(prepared.config)
     config, plan, context = prepared.config, prepared.plan, prepared.context
     rules = prepared.judging(rules)
-    # Before a guest gets them: which build is tested must be certain.
-    programs = {} if inject == "never" else program_hashes(config)
     work = guest_run.HostWork(lambda: _judge(prepared, wanted, inject))
     findings, services, host = _tested(prepared, packed, work, rules, progress, inside=args.inside)
     if host is None and services:
@@ -116,6 +120,20 @@ def main(words: list[str]) -> int:
     if args.timings:
         options.write_stderr(progress.table(services))
     return exit_status_of(report.verdict, allow_unverified=args.allow_unverified, exit_zero=args.exit_zero)
+
+
+def _soon(act: Callable[[], Mapping[str, str]]) -> Callable[[], Mapping[str, str]]:
+    """Does it in a thread, next to what follows; what is returned waits for the result."""
+    found: list[Mapping[str, str]] = []
+    thread = threading.Thread(target=lambda: found.append(act()), daemon=True)
+    thread.start()
+
+    def result() -> Mapping[str, str]:
+        thread.join()
+        # Where it has failed, it does so here.
+        return found[0] if found else act()
+
+    return result
 
 
 def _on_hosts(

@@ -35,6 +35,8 @@ _PR_SET_THP_DISABLE = 41
 _LOOK = 1.0
 #: Seconds that killed processes may take to end.
 _REAP = 10.0
+#: How often it is looked for processes that are left, and for those that have ended; seconds.
+_LOOK_AGAIN, _TURN = 0.05, 0.002
 
 
 def main(argv: list[str]) -> int:
@@ -115,12 +117,15 @@ def _kill_descendants() -> None:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 pass
-        try:
-            while os.waitpid(-1, os.WNOHANG) != (0, 0):
-                pass
-        except ChildProcessError:
-            return
-        time.sleep(0.01)
+        # To find them takes longer than they take to end; new ones cannot have come from killed ones, but before.
+        again = time.monotonic() + _LOOK_AGAIN
+        while time.monotonic() < again:
+            try:
+                while os.waitpid(-1, os.WNOHANG) != (0, 0):
+                    pass
+            except ChildProcessError:
+                return
+            time.sleep(_TURN)
 
 
 def _descendants() -> list[int]:

@@ -22,9 +22,10 @@ _CLOSE_TIMEOUT = 20.0
 #: Terminal control sequences that systemd writes to a serial console (ECMA-48 CSI, and OSC up to BEL).
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*\x07?)")
 _PLAIN_PATH = re.compile(r"[A-Za-z0-9/._+@~-]{1,70}")
-#: Starts the keeper without the site packages of the user's Python.
+#: Starts the keeper without the site packages of the user's Python; it ends at once when all is done.
 _KEEPER = (
-    "import sys; sys.path.append(sys.argv[1]); from cgroup_preflight.guest import keeper; keeper.main(sys.argv[2:])"
+    "import os, sys; sys.path.append(sys.argv[1]); from cgroup_preflight.guest import keeper; "
+    "keeper.main(sys.argv[2:]); os._exit(0)"
 )
 
 
