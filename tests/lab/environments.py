@@ -1,4 +1,4 @@
-"""The matrix: environments that really exist in a guest, and how a command gets into each.
+"""The matrix: environments that really exist in a guest, and how a program gets into each.
 
 What `check` must say in each is in tests/hosts/expected.toml; `record_hosts.py` records them for the fast tests.
 """
@@ -8,26 +8,46 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
 from cgroup_preflight.guest import image
+from cgroup_preflight.guest.bare import BareGuest
 from cgroup_preflight.guest.overlay import OverlayFile
 from cgroup_preflight.guest.recipe import Recipe, recipe_for
+from cgroup_preflight.guest.run import booted
 from cgroup_preflight.guest.session import Guest, input_path
 from cgroup_preflight.guest.spec import CommandResult, GuestEngine, GuestSpec
 from tests.lab.conftest import KINDS
 
+AnyGuest = Guest | BareGuest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """What a guest must run, and as whom, for a program to be in an environment."""
+
+    argv: tuple[str, ...]
+    user: str | None = None
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
+#: The call for a program and its environment variables.
+Inside = Callable[[Sequence[str], Mapping[str, str]], Call]
+Enter = Callable[[AnyGuest], AbstractContextManager[Inside]]
 #: Runs a command in an environment; the environment variables are those of the command alone.
 Run = Callable[[Sequence[str], Mapping[str, str]], CommandResult]
-Enter = Callable[[Guest], AbstractContextManager[Run]]
 
 _UML, _QEMU = (kind.spec for kind in KINDS)
 _NEW_UML, _NEW_QEMU = (replace(kind, distro="debian-14") for kind in (_UML, _QEMU))
 _CONTAINER_PACKAGES = ("podman", "crun", "uidmap", "systemd-container")
+#: What runs this tool in a guest without an agent.
+PYTHON = ("python3", "python3-packaging")
 _TESTER = {"XDG_RUNTIME_DIR": "/run/user/1000"}
 _USER_UNIT = "user@1000.service"
+#: Environments that the lines of one bare guest are enough for: two for the door to each, and those of commands.
+_BARE_MOST = 4
 _TIMEOUT = 120.0
 
 
@@ -50,19 +70,37 @@ class Environment:
     newest: bool = False
     old_kernel: bool = False
 
+    @contextlib.contextmanager
+    def run(self, guest: AnyGuest) -> Iterator[Run]:
+        """Runs commands in this environment of `guest`."""
+        with self.enter(guest) as inside:
+            yield runner(guest, inside)
+
     @property
     def guest_key(self) -> tuple[object, ...]:
         """Equal for environments that can share a guest."""
         return (self.spec.engine, self.spec.distro, self.kernel_args, self.containers, self.old_kernel)
 
 
-class Stage:
-    """At most one guest at a time, kept as long as the next environment can live in it."""
+def runner(guest: AnyGuest, inside: Inside) -> Run:
+    """Runs commands where `inside` leads."""
 
-    def __init__(self, inputs: Mapping[str, Path]) -> None:
-        self._inputs = dict(inputs)
+    def run(argv: Sequence[str], env: Mapping[str, str]) -> CommandResult:
+        call = inside(argv, env)
+        return guest.run(call.argv, user=call.user, env=call.env, timeout=_TIMEOUT)
+
+    return run
+
+
+class Stage:
+    """At most one guest at a time, kept as long as the next environment can live in it; `bare`: without an agent."""
+
+    def __init__(self, inputs: Mapping[str, Path], *, bare: bool = False) -> None:
+        self._inputs, self._bare = dict(inputs), bare
         self._key: tuple[object, ...] = ()
-        self._guest: Guest | None = None
+        self._stack = contextlib.ExitStack()
+        self._guest: AnyGuest | None = None
+        self._served = 0
 
     def __enter__(self) -> Self:
         """Nothing is booted yet."""
@@ -72,27 +110,32 @@ class Stage:
         """Ends the last guest."""
         self._end()
 
-    def guest(self, environment: Environment) -> Guest:
+    def guest(self, environment: Environment) -> AnyGuest:
         """A guest for `environment`, the one that runs or a new one."""
-        if self._guest is None or self._key != environment.guest_key or not self._guest.alive:
+        used_up = self._bare and self._served == _BARE_MOST
+        if self._guest is None or self._key != environment.guest_key or not self._guest.alive or used_up:
             self._end()
             spec = replace(environment.spec, kernel_args=environment.kernel_args, inputs=self._inputs)
-            root = image.ensure(recipe_of(environment), image.cache_folder(os.environ))
+            root = image.ensure(recipe_of(environment, bare=self._bare), image.cache_folder(os.environ))
             root = replace(root, uml=None) if environment.old_kernel else root
-            self._guest = Guest(spec, root).__enter__()
-            self._key = environment.guest_key
+            kind = BareGuest if self._bare else Guest
+            self._guest, _ = self._stack.enter_context(booted(lambda: kind(spec, root), lambda _: None, time.monotonic))
+            self._key, self._served = environment.guest_key, 0
+        self._served += 1
         return self._guest
 
     def _end(self) -> None:
-        guest, self._guest = self._guest, None
-        if guest is not None:
-            guest.__exit__(None, None, None)
+        self._guest = None
+        self._stack.close()
 
 
-def recipe_of(environment: Environment) -> Recipe:
-    """The root of its guest; with container managers only where they are needed, so that the others build quickly."""
+def recipe_of(environment: Environment, *, bare: bool = False) -> Recipe:
+    """The root of its guest; with container managers only where they are needed, so that the others build quickly.
+
+    `bare`: without an agent, but with the Python that an agent brings.
+    """
     qemu = environment.spec.engine is GuestEngine.QEMU
-    recipe = recipe_for(environment.spec.distro, with_kernel=qemu)
+    recipe = recipe_for(environment.spec.distro, with_kernel=qemu, packages=PYTHON if bare else (), bare=bare)
     if not environment.containers:
         return recipe
     masked = (".service", ".socket", "-restart.service", "-auto-update.service", "-auto-update.timer")
@@ -112,18 +155,22 @@ def command_environment() -> dict[str, str]:
     return {"PYTHONPATH": str(input_path("src")), "PYTHONPYCACHEPREFIX": "/tmp/pycache"}
 
 
-def _shell(guest: Guest, script: str, *words: str) -> None:
+def _shell(guest: AnyGuest, script: str, *words: str) -> None:
     done = guest.run(["sh", "-euc", script, "sh", *words], timeout=_TIMEOUT)
     assert done.returncode == 0, done
+
+
+def _given(env: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(f"--setenv={name}={value}" for name, value in env.items())
 
 
 def wrapped(*words: str, user: str | None = None) -> Enter:
     """The command behind `words`, as `user`."""
 
     @contextlib.contextmanager
-    def enter(guest: Guest) -> Iterator[Run]:
+    def enter(_: AnyGuest) -> Iterator[Inside]:
         extra = _TESTER if user == "tester" else {}
-        yield lambda argv, env: guest.run([*words, *argv], user=user, env={**env, **extra}, timeout=_TIMEOUT)
+        yield lambda argv, env: Call(argv=(*words, *argv), user=user, env={**env, **extra})
 
     return enter
 
@@ -132,11 +179,11 @@ def after(script: str, undo: str, inner: Enter) -> Enter:
     """`inner` between two shell scripts of root."""
 
     @contextlib.contextmanager
-    def enter(guest: Guest) -> Iterator[Run]:
+    def enter(guest: AnyGuest) -> Iterator[Inside]:
         _shell(guest, script)
         try:
-            with inner(guest) as run:
-                yield run
+            with inner(guest) as inside:
+                yield inside
         finally:
             _shell(guest, undo)
 
@@ -164,21 +211,20 @@ def podman(*options: str, user: str | None = None) -> Enter:
     """A container without systemd, of the guest's own files; rootless with `user`."""
 
     @contextlib.contextmanager
-    def enter(guest: Guest) -> Iterator[Run]:
+    def enter(guest: AnyGuest) -> Iterator[Inside]:
         folder = f"/srv/{user or 'root'}"
         _shell(guest, f'[ -d "$1" ] || {{ {ROOT_OF_CONTAINER}; }}', folder, user or "root")
         if user:
-            guest.start_user_manager(user)
-        words = ["podman", "run", "--rm", "--network=none", "--volume=/usr:/usr:ro", *options]
+            _shell(guest, f"loginctl enable-linger {user}; systemctl start {_USER_UNIT}")
+        words = ["podman", "run", "--rm", "--interactive", "--network=none", "--volume=/usr:/usr:ro", *options]
         words.append(f"--volume={input_path('')}:{input_path('')}:ro")
 
-        def run(argv: Sequence[str], env: Mapping[str, str]) -> CommandResult:
+        def inside(argv: Sequence[str], env: Mapping[str, str]) -> Call:
             # No place for bytecode in there, and none needed.
             inner = [f"--env={name}={value}" for name, value in env.items() if name == "PYTHONPATH"]
-            extra = _TESTER if user else {}
-            return guest.run([*words, *inner, "--rootfs", folder, *argv], user=user, env=extra, timeout=_TIMEOUT)
+            return Call(argv=(*words, *inner, "--rootfs", folder, *argv), user=user, env=_TESTER if user else {})
 
-        yield run
+        yield inside
 
     return enter
 
@@ -187,7 +233,7 @@ def nspawn(*, unified: bool, payload: str = "") -> Enter:
     """systemd-nspawn with systemd as PID 1; `payload` is a script with the container's cgroup as $1."""
 
     @contextlib.contextmanager
-    def enter(guest: Guest) -> Iterator[Run]:
+    def enter(guest: AnyGuest) -> Iterator[Inside]:
         _shell(guest, ROOT_OF_CONTAINER, "/srv/box", "root")
         machine = "--machine=box"
         words = ["systemd-nspawn", "--quiet", machine, "--boot", "--directory=/srv/box", "--bind-ro=/usr"]
@@ -203,11 +249,7 @@ def nspawn(*, unified: bool, payload: str = "") -> Enter:
             if payload:
                 _shell(guest, payload, "/sys/fs/cgroup/machine.slice/machine-box.scope/payload")
 
-            def run(argv: Sequence[str], env: Mapping[str, str]) -> CommandResult:
-                given = [f"--setenv={name}={value}" for name, value in env.items()]
-                return guest.run([*start, *given, *argv], timeout=_TIMEOUT)
-
-            yield run
+            yield lambda argv, env: Call(argv=(*start, *_given(env), *argv))
         finally:
             guest.run(["machinectl", "terminate", "box"])
             guest.wait(box, timeout=30)
@@ -220,21 +262,16 @@ def service(*properties: str) -> Enter:
     """The command as a service of the system manager with `properties`, as a CI runner's job is."""
 
     @contextlib.contextmanager
-    def enter(guest: Guest) -> Iterator[Run]:
-        words = [
+    def enter(_: AnyGuest) -> Iterator[Inside]:
+        words = (
             "systemd-run",
             "--wait",
             "--pipe",
             "--quiet",
             "--collect",
             *(f"--property={item}" for item in properties),
-        ]
-
-        def run(argv: Sequence[str], env: Mapping[str, str]) -> CommandResult:
-            given = [f"--setenv={name}={value}" for name, value in env.items()]
-            return guest.run([*words, *given, *argv], timeout=_TIMEOUT)
-
-        yield run
+        )
+        yield lambda argv, env: Call(argv=(*words, *_given(env), *argv))
 
     return enter
 

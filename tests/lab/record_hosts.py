@@ -17,7 +17,7 @@ def main(names: list[str]) -> int:
         return 2
     with Stage({"src": _REPOSITORY / "src"}) as stage:
         for environment in chosen:
-            with environment.enter(stage.guest(environment)) as run:
+            with environment.run(stage.guest(environment)) as run:
                 done = run(["python3", "-m", "cgroup_preflight", "snapshot"], command_environment())
             assert done.returncode == 0, done
             (_HOSTS / f"{environment.name}.json").write_bytes(done.stdout)

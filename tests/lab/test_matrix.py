@@ -20,8 +20,8 @@ from cgroup_preflight.guest.session import input_path
 from tests.lab.environments import ENVIRONMENTS, Environment, Run, Stage, command_environment
 
 _HOSTS = Path(__file__).parents[1] / "hosts"
-_SHOP = "cgroup-preflight.toml"
-_BAD = ("fail", "unverified", "warn")
+SHOP = "cgroup-preflight.toml"
+BAD = ("fail", "unverified", "warn")
 _EXIT = {"pass": 0, "fail": 1, "unverified": 3}
 _EXPECTED = tomllib.loads((_HOSTS / "expected.toml").read_text())
 #: A unit with limits reads its own files.
@@ -78,7 +78,7 @@ def environment(request: pytest.FixtureRequest) -> Environment:
 @pytest.fixture(scope="module")
 def run(environment: Environment, stage: Stage) -> Iterator[Run]:
     """Runs a command inside the environment."""
-    with environment.enter(stage.guest(environment)) as inside:
+    with environment.run(stage.guest(environment)) as inside:
         yield inside
 
 
@@ -94,7 +94,7 @@ class Seen:
 @pytest.fixture(scope="module")
 def seen(run: Run) -> Seen:
     """Three calls of the command, which all tests of an environment share."""
-    checks = {name: _preflight(run, "check", "--format", "json", *_words(name)) for name in ("bare", "shop")}
+    checks = {name: _preflight(run, "check", "--format", "json", *words_for(name)) for name in ("bare", "shop")}
     return Seen(
         status={name: status for name, (status, _) in checks.items()},
         report={name: json.loads(out) for name, (_, out) in checks.items()},
@@ -108,16 +108,16 @@ def _preflight(run: Run, *words: str) -> tuple[int, bytes]:
     return done.returncode, done.stdout
 
 
-def _words(config: str) -> tuple[str, ...]:
-    return ("--config", str(input_path("shop") / _SHOP)) if config == "shop" else ()
+def words_for(config: str) -> tuple[str, ...]:
+    return ("--config", str(input_path("shop") / SHOP)) if config == "shop" else ()
 
 
-def _wanted(environment: Environment, config: str) -> dict[str, Any]:
+def wanted_of(environment: Environment, config: str) -> dict[str, Any]:
     host = _EXPECTED[environment.name]
     return {"engine": "", "fail": [], "unverified": [], "warn": [], **host.get(config, host["bare"])}
 
 
-def _said(findings: list[dict[str, Any]], status: str) -> list[str]:
+def said(findings: list[dict[str, Any]], status: str) -> list[str]:
     return sorted({item["code"] for item in findings if item["status"] == status})
 
 
@@ -125,15 +125,15 @@ def _said(findings: list[dict[str, Any]], status: str) -> list[str]:
 def test_verdict_exit_status_engine_and_codes(environment: Environment, seen: Seen, config: str) -> None:
     report = seen.report[config]
     findings = report["findings"]
-    said = {
+    found = {
         "verdict": report["verdict"], "engine": report["host"]["engine"] or "",
-        **{name: _said(findings, name) for name in _BAD},
+        **{name: said(findings, name) for name in BAD},
     }  # fmt: skip
-    wanted = _wanted(environment, config)
-    assert said == wanted, [item["message"] for item in findings if item["status"] in _BAD]
+    wanted = wanted_of(environment, config)
+    assert found == wanted, [item["message"] for item in findings if item["status"] in BAD]
     assert seen.status[config] == _EXIT[wanted["verdict"]]
     for item in findings:
-        if item["status"] in _BAD:
+        if item["status"] in BAD:
             assert item["remedies"], item
             assert item["evidence"], item
 
@@ -146,7 +146,7 @@ def test_recorded_here_and_judged_elsewhere_is_the_same(
     recorded.write_bytes(seen.recording)
     # The checks of a plan (CGP2xx) are of the config, and not of a host.
     there = [(item["code"], item["status"]) for item in seen.report[config]["findings"] if item["code"] < "CGP2"]
-    chosen = load(lab_inputs["shop"] / _SHOP) if config == "shop" else None
+    chosen = load(lab_inputs["shop"] / SHOP) if config == "shop" else None
     # Not the subjects: they name the job's own cgroup, and each call has another.
     here = run_checks(common.context(chosen, "auto", (), root=str(recorded)))
     assert [(item.code, item.status) for item in here] == there
@@ -160,7 +160,7 @@ def test_nobody_is_named_in_the_recording(seen: Seen) -> None:
 def test_limits_act_where_it_says_pass_and_nowhere_else(environment: Environment, run: Run) -> None:
     done = run([*environment.starter, *_LIMITS], {})
     assert (done.stdout == _IN_FORCE) == environment.limits_act, done
-    assert (_wanted(environment, "bare")["verdict"] == "pass") == environment.limits_act
+    assert (wanted_of(environment, "bare")["verdict"] == "pass") == environment.limits_act
 
 
 def test_a_percentage_is_of_what_the_manager_takes_it_of(environment: Environment, run: Run) -> None:

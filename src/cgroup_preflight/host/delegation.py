@@ -52,7 +52,8 @@ def read_place(
 ) -> Place | None:  # fmt: skip
     """The cgroup that the user `named`, else that of this job; None where it is not below the mount.
 
-    `ask` says whether a manager that may have marked no cgroup delegates a unit, by the path of its cgroup.
+    `ask` says whether a manager delegates a unit, by the path of its cgroup: of one that may have marked none, and where
+    no mark can be read.
     """
     writable, attribute = writable or _writable, attribute or _attribute
     own = facts.own[-1].path if facts.own else None
@@ -69,8 +70,9 @@ def read_place(
     marked: Reading[bool] = Known(value=not managed, source="/run/systemd/system")
     if unit:
         marked = _marked(f"{facts.mount_point}{unit}", attribute)
-        unmarked = _is_of_user(unit) or value_or(facts.systemd_version, 0) < _MARKS_SINCE
-        if ask is not None and unmarked and not value_or(marked, default=False):
+        # A machine asked from elsewhere often has no program that reads attributes.
+        unknown = isinstance(marked, Missing) or _is_of_user(unit) or value_or(facts.systemd_version, 0) < _MARKS_SINCE
+        if ask is not None and unknown and not value_or(marked, default=False):
             marked = ask(unit)
     common = _common(own or "", path)
     crossed = named != "" and common != path and not writable(f"{facts.mount_point}{common}/cgroup.procs")
@@ -143,6 +145,13 @@ def ask_systemd(runner: "CommandRunner") -> Callable[[str], Reading[bool]]:
     def ask(path: str) -> Reading[bool]:
         user = ("--user",) if _is_of_user(path) else ()
         argv = ("systemctl", *user, "show", "--property=Delegate", "--", path.rpartition("/")[2])
-        return parsed(runner.run(argv), lambda done: done.stdout.strip() == "Delegate=yes")
+        return parsed(runner.run(argv), lambda done: _yes(done.stdout.strip()))
 
     return ask
+
+
+def _yes(line: str) -> bool:
+    """Raises ValueError for what is no answer."""
+    if line not in ("Delegate=yes", "Delegate=no"):
+        raise ValueError("systemctl does not say Delegate=yes or no")
+    return line == "Delegate=yes"

@@ -5,7 +5,7 @@ import errno
 
 import pytest
 
-from cgroup_preflight.core.reading import Known, Missing, Why
+from cgroup_preflight.core.reading import Known, Missing, Why, value_or
 from cgroup_preflight.host.delegation import DELEGATED, LEAF, ask_systemd, read_place
 from cgroup_preflight.host.gather import gather
 from tests.unit.host.fabricate import RUNNING, FakeFs, FakeRunner, host
@@ -75,13 +75,13 @@ def test_attributes_that_cannot_be_read_are_no_answer():
 
 
 @pytest.mark.parametrize("version", [249, 252])
-@pytest.mark.parametrize(("said", "value"), [("Delegate=yes", True), ("Delegate=no", False), ("", False)])
+@pytest.mark.parametrize(("said", "value"), [("Delegate=yes", True), ("Delegate=no", False), ("", None)])
 def test_the_manager_of_a_user_is_asked_because_it_marks_nothing(said, value, version):
     fs, facts = machine()
     facts = dataclasses.replace(facts, systemd_version=Known(value=version, source="systemd"))
     runner = FakeRunner({"systemctl --user show --property=Delegate -- run-1.scope": (0, f"{said}\n")})
     found = read_place(fs, facts, writable=lambda _path: True, attribute=Marks(), ask=ask_systemd(runner))
-    assert found.marked.value is value
+    assert value_or(found.marked, None) is value
     assert len(runner.asked) == 1
 
 
@@ -92,6 +92,17 @@ def test_the_systems_manager_is_asked_if_it_is_too_old_to_mark_a_unit(version, v
     runner = FakeRunner({"systemctl show --property=Delegate -- ci.service": (0, "Delegate=yes\n")})
     found = read_place(fs, facts, writable=lambda _path: True, attribute=Marks(), ask=ask_systemd(runner))
     assert found.marked.value is value
+
+
+@pytest.mark.parametrize(("said", "value"), [("Delegate=yes", True), ("Delegate=no", False), ("", None)])
+def test_systemd_is_asked_where_no_mark_can_be_read(said, value):
+    """As on another machine without getfattr(1)."""
+    fs, facts = machine("/system.slice/ci.service")
+    facts = dataclasses.replace(facts, systemd_version=Known(value=257, source="systemd"))
+    runner = FakeRunner({"systemctl show --property=Delegate -- ci.service": (0, f"{said}\n")})
+    marks = Marks(denied=True)
+    found = read_place(fs, facts, writable=lambda _path: True, attribute=marks, ask=ask_systemd(runner))
+    assert value_or(found.marked, None) is value
 
 
 @pytest.mark.parametrize("name", DELEGATED)
