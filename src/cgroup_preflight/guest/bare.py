@@ -20,11 +20,11 @@ from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.guest import starter
 from cgroup_preflight.guest.image import RootImage
 from cgroup_preflight.guest.line import WINDOW, Line, LineError
+from cgroup_preflight.guest.lost import failed, lost
 from cgroup_preflight.guest.machine import start
 from cgroup_preflight.guest.process import GuestProcess
 from cgroup_preflight.guest.shell import Shell
 from cgroup_preflight.guest.spec import Background, BootMode, CommandResult, GuestEngine, GuestError, GuestSpec
-from cgroup_preflight.guest.store import damaged
 from cgroup_preflight.guest.user_network import RESOLVER
 
 #: Lines into a guest: the shell of the host, and one for each program that runs at the same time.
@@ -354,13 +354,7 @@ class BareGuest:
     def _lost(self, what: str) -> HostError:
         # A missing answer could still arrive, and would then be taken for the answer to a later request.
         self._control = None
-        if not (name := damaged(self._image.root.parent)):
-            return self._failed(what)
-        remedy = Remedy(title="remove the image: the next run builds it again",
-                        commands=(("cgroup-preflight", "guest", "remove", self._image.name),))  # fmt: skip
-        text = f"{self.spec.name}: its image {self._image.name} is damaged ({name}); the guest {what}"
-        return GuestError(text, console=self.console_tail(), remedy=remedy)
+        return lost(self.spec.name, self._image, what, self.console_tail())
 
     def _failed(self, what: str) -> HostError:
-        title = "read the console lines; give the guest more memory or time if it ran out of one of them"
-        return GuestError(f"{self.spec.name} {what}", console=self.console_tail(), remedy=Remedy(title=title))
+        return failed(self.spec.name, what, self.console_tail())

@@ -16,13 +16,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from cgroup_preflight.core.records import replace
-from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.guest import machine, saved_state, tools
 from cgroup_preflight.guest.image import RootImage
+from cgroup_preflight.guest.lost import lost
 from cgroup_preflight.guest.monitor import Monitor, MonitorError, RefusedError
 from cgroup_preflight.guest.process import GuestProcess
 from cgroup_preflight.guest.saved_state import Key, StateError
-from cgroup_preflight.guest.spec import GuestEngine, GuestError, GuestSpec
+from cgroup_preflight.guest.spec import GuestEngine, GuestSpec
 from cgroup_preflight.guest.words import PAUSED
 
 #: The newest systemd of which we know that it reads neither the machine ID nor the boot ID before it needs them.
@@ -64,7 +64,7 @@ def start(spec: GuestSpec, image: RootImage, engine: Engine = machine.start) -> 
     if machine.boots_before_disk(spec, image):
         with _closed_on_error(process):
             process.fill(alone=False)
-            if _pauses(spec, process):
+            if _pauses(spec, process, image):
                 _release(process)
     return process
 
@@ -97,12 +97,12 @@ def _saved(spec: GuestSpec, image: RootImage, key: Key, engine: Engine) -> Guest
         process.paused = True
         # While it boots: nothing of the disk is read before the pause.
         process.fill(alone=spec.tool is not None)
-        if not _pauses(spec, process):
+        if not _pauses(spec, process, image):
             return process  # its end shows where the agent's first words are expected
         if spec.tool is not None:
             # The agent loads the tool, takes the disk off and pauses again.
             _release(process)
-            if not _pauses(spec, process):
+            if not _pauses(spec, process, image):
                 raise StateError("the tool could not be loaded before the pause")
         monitor = Monitor(process.lines[-1], seconds=_ANSWER_SECONDS)
         monitor.ask("stop")
@@ -115,23 +115,19 @@ def _saved(spec: GuestSpec, image: RootImage, key: Key, engine: Engine) -> Guest
         return process
 
 
-def _pauses(spec: GuestSpec, process: GuestProcess) -> bool:
+def _pauses(spec: GuestSpec, process: GuestProcess, image: RootImage) -> bool:
     """Waits for the next pause of a machine that boots; False if it has ended. Raises GuestError."""
     process.line.settimeout(spec.boot_timeout)
     try:
         said = process.line.recv(1)
     except TimeoutError:
-        raise _failed(spec, process, f"gave no answer for {spec.boot_timeout:.0f} s (booting)") from None
+        what = f"gave no answer for {spec.boot_timeout:.0f} s (booting)"
+        raise lost(spec.name, image, what, process.console_tail(_CONSOLE_LINES)) from None
     except OSError:
         return False
     if said and said != PAUSED:
-        raise _failed(spec, process, "sent something else than that it pauses")
+        raise lost(spec.name, image, "sent something else than that it pauses", process.console_tail(_CONSOLE_LINES))
     return bool(said)
-
-
-def _failed(spec: GuestSpec, process: GuestProcess, what: str) -> GuestError:
-    remedy = Remedy(title="read the console lines; give the guest more memory or time if it ran out of one of them")
-    return GuestError(f"{spec.name} {what}", console=process.console_tail(_CONSOLE_LINES), remedy=remedy)
 
 
 @contextlib.contextmanager

@@ -25,7 +25,7 @@ LATE_MAX = 1.3
 LEAST_SECONDS = 0.4
 #: So much of a slice tells whether a half of a measurement shows something else than the whole; seconds.
 _LEAST_OF_HALF = 0.2
-#: Before so many seconds, only a smaller error ends a measurement, so that as few wrong shares pass as after that time.
+#: Before a slice had so many seconds, only a smaller error ends a measurement, so that no more wrong shares pass than later.
 EARLY_SECONDS, _EARLY_POINTS_MAX = 1.2, 1.3
 #: In how many parts a measurement is repeated: an error is real where each part shows it.
 PARTS = 4
@@ -107,9 +107,13 @@ def _used(parent: Node, windows: Sequence[LoadWindow]) -> dict[str, float]:
     return {child.name: sum(window.used.get(child.name, 0.0) for window in windows) for child in parent.children}
 
 
-def _split(windows: Sequence[LoadWindow]) -> Iterator[Sequence[LoadWindow]]:
-    ends = [len(windows) * number // PARTS for number in range(PARTS + 1)]
-    return (windows[begin:end] for begin, end in itertools.pairwise(ends) if end > begin)
+def _split(windows: Sequence[LoadWindow], count: int = PARTS) -> Iterator[Sequence[LoadWindow]]:
+    """Parts of about the same time: windows have several lengths."""
+    total, ends = sum(window.seconds for window in windows), list(itertools.accumulate(one.seconds for one in windows))
+    parts: list[list[LoadWindow]] = [[] for _ in range(count)]
+    for window, end in zip(windows, ends, strict=True):
+        parts[min(int(count * (end - window.seconds / 2) / total), count - 1)].append(window)
+    return filter(None, parts)
 
 
 def is_clear(load: LoadPlan, windows: Sequence[LoadWindow], most: float) -> bool:
@@ -118,13 +122,15 @@ def is_clear(load: LoadPlan, windows: Sequence[LoadWindow], most: float) -> bool
     Of a scheduler the errors of windows are opposite (what comes late now comes early next), so they shrink with time.
     An error is never clear before the end.
     """
-    half = len(windows) // 2
-    if half < PARTS // 2 or _is_coming(load, windows, most):
+    if len(windows) < PARTS or _is_coming(load, windows, most):
         return False
-    bar = POINTS_MAX if sum(window.seconds for window in windows) >= EARLY_SECONDS else _EARLY_POINTS_MAX
-    if any(abs(level.error) > bar for level in level_shares(load, windows)):
-        return False
-    found = (level_shares(load, part, _LEAST_OF_HALF) for part in (windows[:half], windows[half:]))
+    totals = {parent.name: sum(_used(parent, windows).values()) for parent in load.parents()}
+    for level in level_shares(load, windows):
+        # Of the slice's own CPU time: to a small slice, the scheduler's errors are as large after more time.
+        bar = POINTS_MAX if totals[level.parent] >= EARLY_SECONDS else _EARLY_POINTS_MAX
+        if abs(level.error) > bar:
+            return False
+    found = (level_shares(load, part, _LEAST_OF_HALF) for part in _split(windows, 2))
     return all(abs(level.error) <= POINTS_MAX for levels in found for level in levels)
 
 

@@ -30,10 +30,12 @@ if TYPE_CHECKING:
 #: How long each of the first windows is, and each later one: a quiet machine shows the shares in the first ones; seconds.
 #: With ticks of 10 ms the scheduler needs 50 ms to divide time in five parts, so they are a multiple of that.
 FIRST_WINDOWS, FIRST_SECONDS, WINDOW_SECONDS = 12, 0.1, 0.3
-#: How many windows there are at most, their seconds in all, and how long the processes have before to begin.
+#: How many windows there are at most, their seconds in all, and how long the processes have at least before that.
 WINDOWS = 42
 MOST_SECONDS = FIRST_WINDOWS * FIRST_SECONDS + (WINDOWS - FIRST_WINDOWS) * WINDOW_SECONDS
 SETTLE_SECONDS = 0.05
+#: After these seconds it is measured all the same. One that used so much CPU time has begun: it waited in the kernel before.
+_SETTLE_MOST, _BEGUN = 0.6, 0.003
 _UP_SECONDS = 60.0
 #: The longest that it measures on a machine that is busy; seconds.
 _LONGEST = 20.0
@@ -125,11 +127,12 @@ class LoadProbe:
             payloads.ask(item, f"load {','.join(map(str, self._cpus(item)))}")
         if not self._all_said("bound", {item.unit: len(self._cpus(item)) for item in hogs}):
             return (untested(_ENDED),)
+        idle = self._moment(cgroups)
         # Those that will receive least begin first: later they would hardly get to read the line.
         given = shares(self._load.tree.top)
         for item in sorted(hogs, key=lambda item: given[self._load.unit_of[item.unit]]):
             payloads.ask(item, "go")
-        self._clock.sleep(SETTLE_SECONDS)
+        self._settle(idle, cgroups)
         windows: list[LoadWindow] = []
         planned = 0.0
         # The time for reading is of the next window.
@@ -160,6 +163,15 @@ class LoadProbe:
         if not is_clear(self._load, windows, MOST_SECONDS) and sum(one.seconds for one in windows) < EARLY_SECONDS:
             return (untested("a limit of the run's slices was set again and again"),)
         return judge_load(self._load, windows, self._host(cgroups, planned), required=required)
+
+    def _settle(self, idle: _Moment | None, cgroups: Mapping[str, str]) -> None:
+        """Until all processes have begun: what one that is late does not use goes to the others."""
+        end = self._clock.monotonic() + _SETTLE_MOST
+        self._clock.sleep(SETTLE_SECONDS)
+        while idle is not None and self._clock.monotonic() < end and (now := self._moment(cgroups)) is not None:
+            if all(used - idle.used[name] >= _BEGUN for name, used in now.used.items()):
+                return
+            self._clock.sleep(_PAUSE)
 
     def _cpus(self, item: "ProbeUnit") -> list[int]:
         """The CPUs that a payload uses, with a process on each."""

@@ -72,17 +72,16 @@ def allowed_usec(probe: Probe, window_usec: float) -> float:
 
 
 #: How many periods of a quota have to be throttled, at least and at most.
-_PERIODS_LEAST, _PERIODS_MOST = 2, 3
+PERIODS_LEAST, PERIODS_MOST = 2, 3
 
 
-def throttled_periods(probe: Probe) -> int:
-    """How many throttled periods show a quota: so many that without it the processes would use more than is allowed.
+def shows_quota(probe: Probe, throttled: int, window_usec: float) -> bool:
+    """Whether so many throttled periods in a window are enough: the fewest, or the most where use alone tells nothing.
 
-    Of a quota near what its processes can use, that takes many; then the kernel's counts have to do.
+    Use tells something in a window in which the processes would use more without the quota than is allowed.
     """
-    period = probe.expectation.period_usec
-    few = _PERIODS_LEAST * period
-    return _PERIODS_LEAST if allowed_usec(probe, few) < probe.amount * few else _PERIODS_MOST
+    tells = allowed_usec(probe, window_usec) < probe.amount * window_usec
+    return throttled >= (PERIODS_LEAST if tells else PERIODS_MOST)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

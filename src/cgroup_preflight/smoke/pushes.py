@@ -12,7 +12,7 @@ from cgroup_preflight.core.records import TYPE_CHECKING
 from cgroup_preflight.host.cgroup import Observer
 from cgroup_preflight.host.cgroupfs import parse_flat_keyed, parse_limit
 from cgroup_preflight.smoke.payloads import Payloads
-from cgroup_preflight.smoke.probe_plan import Probe, ProbeUnit, allowed_usec, throttled_periods
+from cgroup_preflight.smoke.probe_plan import PERIODS_LEAST, Probe, ProbeUnit, allowed_usec, shows_quota
 
 if TYPE_CHECKING:
     from cgroup_preflight.host.door import Door, Files
@@ -126,25 +126,27 @@ class Pushes:
         A kernel that enforces the quota makes the group pay back what it used beyond it in the next periods. A machine
         that stood still for a while (an emulated CPU counts that as use) is measured until the group has paid.
         """
-        period, periods = probe.expectation.period_usec / 1e6, throttled_periods(probe)
+        period = probe.expectation.period_usec / 1e6
         start_before, start, start_after = self._stamped(target)
         if not start:
             return ()
         self._payloads.ask(item, f"cpu {probe.amount}")
 
-        look_at = start_after + (periods - 1) * period
+        look_at = start_after + (PERIODS_LEAST - 1) * period
 
         def is_clear() -> bool:
             nonlocal look_at
             if self._clock.monotonic() < look_at:
                 return False
-            _, now, after = self._stamped(target)
+            before, now, after = self._stamped(target)
             throttled = now.get("nr_throttled", 0) - start.get("nr_throttled", 0)
             # The kernel counts at the end of each period, so it is clear no sooner than after those that lack.
-            look_at = after + max((periods - 1 - throttled) * period, _OFTEN)
+            look_at = after + max((PERIODS_LEAST - 1 - throttled) * period, _OFTEN)
             used = now.get("usage_usec", 0) - start.get("usage_usec", 0)
             # As it is judged: what a slice has given beyond the quota stays, so that a smaller bound may never be met.
-            return throttled >= periods and used <= allowed_usec(probe, (after - start_before) * 1e6)
+            if not shows_quota(probe, throttled, (before - start_after) * 1e6):
+                return False
+            return used <= allowed_usec(probe, (after - start_before) * 1e6)
 
         yield from self._until(is_clear, deadline(probe), item=item)
         before, end, after = self._stamped(target)

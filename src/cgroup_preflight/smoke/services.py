@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 _LOG_LINES = 20
 _LOG_BYTES = 64 << 10
+#: So long nobody looks at what services write.
+_READ_SECONDS = 0.2
 Say = Callable[[str], None]
 #: Expectations by unit, outermost slice first.
 Expected = tuple[tuple[str, tuple[Expectation, ...]], ...]
@@ -136,10 +138,13 @@ class Services:
             self._kill(self._outside.handles)
 
     def _read_programs(self, proofs: Iterable[Proof]) -> None:
+        """The Go programs of the services, as many as can be read soon."""
+        clock = self._watch.door.clock
+        end = clock.monotonic() + _READ_SECONDS
         for proof in proofs:
-            if proof.run.alive and proof.run.is_ready:
+            if proof.run.alive and proof.run.is_ready and proof.run.service.go is not None and clock.monotonic() < end:
                 proof.program = program_of(self._door, proof.run.pid)
-                self._watch.door.clock.sleep(0)
+                clock.sleep(0)
 
     def _stopping(self, runs: Sequence[ServiceRun], others: Callable[[], int]) -> Iterator[None]:
         clock = self._watch.door.clock

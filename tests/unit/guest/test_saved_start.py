@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cgroup_preflight.guest import saved_start, saved_state, tools
+from cgroup_preflight.guest import lost, saved_start, saved_state, tools
 from cgroup_preflight.guest.contents import Contents
 from cgroup_preflight.guest.image import RootImage
 from cgroup_preflight.guest.inside.frames import Decoder, Frame, encode
@@ -324,6 +324,14 @@ def test_user_mode_linux_that_does_not_pause_is_an_error_of_the_boot(machines, w
     with pytest.raises(GuestError, match=said):
         machines(wrong, **UML)
     assert machines.started[-1].closed
+
+
+def test_a_damaged_image_is_named_where_its_machine_does_not_pause(machines, monkeypatch):
+    monkeypatch.setattr(lost, "damaged", lambda _home: "root.ext4")
+    with pytest.raises(
+        GuestError, match=r"its image debian-12-0123 is damaged \(root.ext4\); the guest sent something"
+    ):
+        machines("talks nonsense", **UML)
 
 
 @pytest.mark.parametrize("what", ["image", "qemu"])

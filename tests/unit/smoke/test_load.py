@@ -241,7 +241,37 @@ def test_a_short_measurement_ends_only_for_a_smaller_error() -> None:
     }
     assert largest[0.95] < 1.3 < largest[0.93] < POINTS_MAX
     assert [is_clear(load, [short(0.95)] * count, 10.0) for count in (5, 6, 12)] == [False, True, True]
-    assert [is_clear(load, [short(0.93)] * count, 10.0) for count in (6, 11, 12)] == [False, False, True]
+    assert [is_clear(load, [short(0.93)] * count, 10.0) for count in (6, 16, 17)] == [False, False, True]
+
+
+def test_parts_have_the_same_time_where_windows_have_not() -> None:
+    """The first windows are short, and in those a scheduler gives now more and now less."""
+    load = load_of()
+
+    def windows(first: tuple[float, float], later: float) -> list[LoadWindow]:
+        lengths = [(0.1, first[number % 2]) for number in range(12)] + [(0.3, later)] * 30
+        return [
+            window(load, used={name: value / 3 * length for name, value in used(load, a=factor).items()}, seconds=length)
+            for length, factor in lengths
+        ]  # fmt: skip
+
+    wrong = windows((0.5, 1.4), 0.7)
+    (level,) = [item for item in level_shares(load, wrong) if item.unit == A]
+    assert len(level.repeats) == 4
+    assert level.is_steady()
+    assert judged(load, *wrong)[0] is Status.FAIL
+
+
+def test_a_small_slice_needs_as_much_time_of_its_own_for_a_larger_error() -> None:
+    load = load_of(TEXT.replace("CPUWeight = 100", "CPUWeight = 900"))
+    # Two CPUs, of which the slice `api` has 10 %: 0.2 s in each second.
+    parts = {name: value / 10 for name, value in used(load, a=0.93).items()}
+    short = window(load, used=parts, seconds=0.3)
+    seconds = sum(short.used[name] for name in (A, B))
+    error = max(abs(level.error) for level in level_shares(load, [short] * 40))
+    assert 1.3 < error < POINTS_MAX
+    enough = -int(-1.2 // seconds)
+    assert [is_clear(load, [short] * count, 30.0) for count in (enough - 1, enough + 1)] == [False, True]
 
 
 def test_what_has_too_little_time_so_far_is_waited_for_only_if_it_comes() -> None:

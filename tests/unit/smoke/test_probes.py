@@ -11,7 +11,7 @@ from cgroup_preflight.core.errors import HostError
 from cgroup_preflight.core.reading import Missing, Reading, Why
 from cgroup_preflight.engines.base import Launch
 from cgroup_preflight.smoke.payloads import ServicePayloads
-from cgroup_preflight.smoke.probe_plan import Capacity, Probe, allowed_usec, plan_probes, throttled_periods
+from cgroup_preflight.smoke.probe_plan import Capacity, Probe, allowed_usec, plan_probes, shows_quota
 from cgroup_preflight.smoke.probes import ProbeEvidence, Probes
 from tests.unit.engines.machine import MOUNT, NUMBERS, Machine, Unit, Units, slice_cgroup
 from tests.unit.smoke.fabricate import SCOPE, SLICE, plan
@@ -401,15 +401,21 @@ def test_a_quota_is_measured_until_what_was_used_beyond_it_is_paid_back(tmp_path
 
 
 @pytest.mark.parametrize(
-    ("quota", "cpus", "periods"),
-    [("20%", 4, 2), ("61%", 4, 2), ("62%", 4, 3), ("90%", 4, 3), ("120%", 4, 2), ("190%", 4, 3)],
-)
-def test_a_quota_near_what_its_processes_use_takes_more_periods(quota, cpus, periods):
-    """Without the quota, the processes would use more than is allowed in two periods of 100 ms where two are enough."""
-    capacity = Capacity(cpus=cpus, available_bytes=1 << 30, swap_bytes=0)
-    (probe,), _ = plan_probes(plan(f'[services.web]\nbinary = "x"\nCPUQuota = "{quota}"\n'), NUMBERS, capacity)
-    assert throttled_periods(probe) == periods
-    assert (allowed_usec(probe, 200_000) < probe.amount * 200_000) is (periods == 2)
+    ("quota", "period", "window", "throttled", "shown"),
+    [
+        ("50%", "100ms", 131, 2, True), ("50%", "100ms", 129, 2, False), ("50%", "100ms", 129, 3, True),
+        ("50%", "100ms", 200, 1, False), ("90%", "100ms", 300, 2, False), ("90%", "100ms", 300, 3, True),
+        ("120%", "100ms", 190, 2, True), ("120%", "100ms", 180, 2, False), ("190%", "100ms", 400, 2, False),
+        ("60%", "1s", 1550, 2, True), ("60%", "1s", 1500, 2, False),
+    ],
+)  # fmt: skip
+def test_two_throttled_periods_are_enough_where_use_tells_something(quota, period, window, throttled, shown):
+    """In a window of so many ms, in which the processes would use more without the quota than is allowed."""
+    text = f'[services.web]\nbinary = "x"\nCPUQuota = "{quota}"\nCPUQuotaPeriodSec = "{period}"\n'
+    capacity = Capacity(cpus=4, available_bytes=1 << 30, swap_bytes=0)
+    (probe,), _ = plan_probes(plan(text), NUMBERS, capacity)
+    assert shows_quota(probe, throttled, window * 1e3) is shown
+    assert shown <= (throttled == 3 or allowed_usec(probe, window * 1e3) < probe.amount * window * 1e3)
 
 
 def test_swap_has_counters_of_its_own(tmp_path):
