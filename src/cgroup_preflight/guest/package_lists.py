@@ -76,7 +76,7 @@ class _Known:
     def is_tie(self, group: list[bytes]) -> bool:
         """Whether the first of these alternatives that exists is none but a name that several provide.
 
-        One of them that is required is there in any case, and apt needs no other.
+        A required one is installed in any case, and apt needs no other.
         """
         first = next((name for name in group if name in self._places or name in self._providers), b"")
         if not first or first in self._places:
