@@ -196,19 +196,19 @@ def _build(args: argparse.Namespace) -> int:
         tools.install((PROGRAMS[engine], *image.PROGRAMS))
     folder = image.cache_folder(os.environ)
     # It comes while an image is built, unless this host has no program that runs the image.
-    first = image.exists(_recipe(args), folder) or not tools.is_installed(PROGRAMS[engine])
-    if engine is GuestEngine.UML and not args.refresh and first:
+    missing = not tools.is_installed(PROGRAMS[engine]) and uml_kernel.found_in(folder) is None
+    if engine is GuestEngine.UML and (missing or (not args.refresh and image.exists(_recipe(args), folder))):
         uml_kernel.fetch(folder, say)
-    made = _image(args, anew=args.refresh)
+    made = _image(args, anew=args.refresh, keep_program=missing)
     warm_up(made, args.distro, engine, folder, say)
     if not args.quiet:
         options.write_stdout(f"{made.name}  {made.root.parent}\n")
     return ExitStatus.PASS
 
 
-def _image(args: argparse.Namespace, *, anew: bool = False) -> image.RootImage:
+def _image(args: argparse.Namespace, **how: bool) -> image.RootImage:
     programs = (PROGRAMS[GuestEngine(args.machine)],)
-    return image.ensure(_recipe(args), image.cache_folder(os.environ), say, programs=programs, anew=anew)
+    return image.ensure(_recipe(args), image.cache_folder(os.environ), say, programs=programs, **how)
 
 
 def _recipe(args: argparse.Namespace) -> Recipe:

@@ -28,8 +28,8 @@ NAME_MAX = 100
 UNIT_TYPES = ("service", "slice", "scope", "socket", "target", "timer", "mount", "automount", "swap", "path", "device")
 #: Slices that belong to systemd (systemd.special(7)), with those below them.
 SYSTEMD_SLICES = ("system", "user", "machine", "init")
-#: The name of a package (Debian Policy, 5.6.7); longer ones do not exist.
-PACKAGE = r"[a-z0-9][a-z0-9+.-]{1,99}"
+#: The name of a package (Debian Policy, 5.6.7); longer ones do not exist. apt-get(8) removes one with a hyphen at its end.
+PACKAGE = r"[a-z0-9][a-z0-9+.-]{0,98}[a-z0-9+.]"
 #: Bytes.
 _GUEST_MEMORY = (256 << 20, 64 << 30)
 ENGINES = ("auto", "systemd", "user", "cgroupfs", "guest")
@@ -311,7 +311,7 @@ SECTIONS: Mapping[str, Section] = {
             parse=_input_path, examples=({"/etc/app": "deploy/etc"},)),
         Key(name="packages", kind="strings", doc="Packages of the distribution that are installed in the guest, with what "
             "they depend on.", parse=parse_package, examples=(["redis-server"],),
-            schema={"items": {"type": "string", "pattern": r"^[a-z0-9][a-z0-9+.-]{1,99}(:amd64|:all)?$"}}),
+            schema={"items": {"type": "string", "pattern": f"^{PACKAGE}(:amd64|:all)?$"}}),
         Key(name="memory", kind="quantity", doc="The memory of the guest; without it, the limits decide.",
             parse=_guest_memory, examples=("1G",),
             schema={"type": ["string", "integer"], "minimum": _GUEST_MEMORY[0], "maximum": _GUEST_MEMORY[1]}),

@@ -24,8 +24,9 @@ from cgroup_preflight.guest.words import SYSTEMD
 _MEMORY_MAX = 2 << 30
 _MEMBERS_MAX = 1_000_000
 _STATUS_MAX, _RELEASE_MAX, _UNIT_MAX = 64 << 20, 1 << 16, 1 << 20
-#: What every machine mounts something on.
-_FOLDERS = ("dev", "proc", "sys", "run", "tmp", "var/tmp", "root", "var/lib", "var/log", "etc/systemd/system")
+#: What every machine mounts something on; the guest mounts the modules of its kernel on `lib/modules`.
+_MODULES = "lib/modules"
+_FOLDERS = (_MODULES, "dev", "proc", "sys", "run", "tmp", "var/tmp", "root", "var/lib", "var/log", "etc/systemd/system")
 #: The programs that this tool starts in a guest, and their usual folders.
 NEEDED = ("sh", "cat", "chmod", "env", "head", "mkdir", "mount", "rm", "rmdir", "setsid", "sleep", "stty", "systemctl",
           "systemd-stdio-bridge")  # fmt: skip
@@ -63,7 +64,13 @@ def unpack(archive: str, root: str, files: Mapping[str, Mapping[str, Any]]) -> F
         )
     for name, file in files.items():
         tree.put(name, file["content"].encode(), file["mode"], file["link"])
+    if tree.find(_MODULES):
+        raise ForeignError(
+            f"/{_MODULES} of it is a file, and the guest needs a folder there for the modules of its kernel"
+        )
     tree.finish(_FOLDERS)
+    if tree.resolve(f"{_MODULES}/.") not in tree.folders:
+        raise ForeignError(f"/{_MODULES} of it is a link that leads nowhere, and the guest needs a folder there")
     return tree
 
 

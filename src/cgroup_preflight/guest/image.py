@@ -97,11 +97,12 @@ def cache_folder(environment: Mapping[str, str]) -> Path:
 
 def ensure(
     recipe: Recipe, folder: Path, say: Callable[[str], None] = lambda _: None, *, programs: Sequence[str] = (),
-    anew: bool = False,
+    anew: bool = False, keep_program: bool = False,
 ) -> RootImage:  # fmt: skip
     """The image of `recipe` in cache `folder`, built if it does not exist or has changed. Raises HostError.
 
-    With `anew` it is built from the archive as it is now, and replaces those of the same recipe.
+    With `anew` it is built from the archive as it is now, and replaces those of the same recipe. The newest
+    user-mode-linux comes with it, unless `keep_program` says that the one in the cache has just come.
 
     A change shows in size and time, and then in the content. `programs` are needed to run the image: the error names
     all missing programs together, before anything is written. `say` gets a line about long work.
@@ -114,7 +115,11 @@ def ensure(
             tools.require(_makers())
             more = f" with {', '.join(recipe.extra)}" if recipe.extra else ""
             say(f"building the {recipe.distro} guest{more} in {folder / recipe.name} (once, about a minute)")
-            with contextlib.nullcontext() if recipe.with_kernel else uml_kernel.fetching(folder, say, anew=anew):
+            with (
+                contextlib.nullcontext()
+                if recipe.with_kernel
+                else uml_kernel.fetching(folder, say, anew=anew and not keep_program)
+            ):
                 home = _build(recipe, folder, lock, say)
             say(f"built, {sum(file.stat().st_blocks for file in home.iterdir()) >> 11} MB")
     return image_in(home)

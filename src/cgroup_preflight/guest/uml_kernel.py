@@ -112,6 +112,7 @@ def fetching(folder: Path, say: Callable[[str], None], *, anew: bool = False) ->
             finish = stack.enter_context(_started(folder, lock, say))
         yield
         if finish is not None:
+            say("waiting for user-mode-linux")
             with _saying(say):
                 finish()
 

@@ -1,6 +1,7 @@
 """`cgroup-preflight guest`: its images, and what goes into a guest; nothing is booted."""
 
 import argparse
+import contextlib
 import datetime as dt
 import os
 
@@ -8,7 +9,7 @@ import pytest
 
 from cgroup_preflight.cli import guest
 from cgroup_preflight.core.errors import UsageError
-from cgroup_preflight.guest import saved_state, uml_kernel
+from cgroup_preflight.guest import image, saved_state, tools, uml_kernel
 from cgroup_preflight.guest.image import cache_folder
 from cgroup_preflight.guest.recipe import recipe_for
 from tests.unit.guest.played import PlayedGuest
@@ -214,3 +215,60 @@ def test_a_name_that_is_no_package_is_refused(name, capsys):
     with pytest.raises(SystemExit):
         guest.main(["build", f"--package={name}"])
     assert "argument --package" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("installed", [True, False])
+@pytest.mark.parametrize("exists", [True, False])
+@pytest.mark.parametrize("refresh", [True, False])
+def test_build_downloads_the_program_once_and_first_where_there_is_none(
+    tmp_path, monkeypatch, installed, exists, refresh
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    folder, done = cache_folder(os.environ), []
+    made = put_image(folder, recipe_for("debian-12"))
+    if not exists:
+        image.remove(made.name, folder)
+
+    def download(anew):
+        if anew or "download" not in done:
+            done.append("download")
+            monkeypatch.setattr(uml_kernel, "found_in", lambda folder: folder / "linux.uml")
+
+    @contextlib.contextmanager
+    def fetching(_folder, _say, *, anew=False):
+        yield
+        download(anew)
+
+    def build(*_args):
+        done.append("build")
+        image.shutil.rmtree(made.root.parent, ignore_errors=True)
+        return put_image(folder, recipe_for("debian-12")).root.parent
+
+    monkeypatch.setattr(uml_kernel, "found_in", lambda _: None)
+    monkeypatch.setattr(uml_kernel, "fetch", lambda _folder, _say, *, anew=False: download(anew))
+    monkeypatch.setattr(uml_kernel, "fetching", fetching)
+    monkeypatch.setattr(tools, "is_installed", lambda name: installed or name != "linux.uml")
+    monkeypatch.setattr(image, "_build", build)
+    monkeypatch.setattr(guest, "warm_up", lambda *_: None)
+    assert guest.main(["build", "--quiet", *(["--refresh"] if refresh else [])]) == 0
+    builds = ["build"] if refresh or not exists else []
+    assert done == ([*builds, "download"] if installed and builds else ["download", *builds])
+
+
+def test_refresh_brings_the_newest_program_where_there_is_one(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    folder, asked = cache_folder(os.environ), []
+
+    @contextlib.contextmanager
+    def fetching(_folder, _say, *, anew=False):
+        asked.append(anew)
+        yield
+
+    monkeypatch.setattr(uml_kernel, "fetch", lambda *_args, **_named: pytest.fail("it comes with the image"))
+    monkeypatch.setattr(uml_kernel, "found_in", lambda folder: folder / "linux.uml")
+    monkeypatch.setattr(uml_kernel, "fetching", fetching)
+    monkeypatch.setattr(tools, "is_installed", lambda name: name != "linux.uml")
+    monkeypatch.setattr(image, "_build", lambda *_: put_image(folder, recipe_for("debian-12")).root.parent)
+    monkeypatch.setattr(guest, "warm_up", lambda *_: None)
+    assert guest.main(["build", "--quiet", "--refresh"]) == 0
+    assert asked == [True]

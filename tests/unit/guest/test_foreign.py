@@ -307,3 +307,35 @@ def test_no_word_of_the_archive_reaches_the_command_line_of_a_kernel(tmp_path, i
     put(tmp_path, "x-0123456789abcdef", init=init, file_server=init)
     found = foreign.found_of(image.image_in(tmp_path / "x-0123456789abcdef"))
     assert (found.init, found.file_server) == ("", "")
+
+
+@needs_root
+@pytest.mark.parametrize(
+    ("members", "where"),
+    [
+        ([], "lib/modules"),
+        ([member("usr/lib/x"), member("lib", tarfile.SYMTYPE, link="usr/lib")], "usr/lib/modules"),
+        ([member("lib/modules", tarfile.SYMTYPE, link="/srv/nowhere")], "srv/nowhere"),
+        ([member("lib/modules", tarfile.SYMTYPE, link="../../../../srv/nowhere")], "srv/nowhere"),
+    ],
+)
+def test_a_root_gets_a_folder_for_the_modules_of_the_kernel(tmp_path, members, where):
+    tree = unpacked(tmp_path, *members)
+    assert os.path.isdir(tree.at(where))
+    assert tree.resolve("lib/modules/.") == where
+    assert not os.path.lexists("/srv/nowhere")
+
+
+@needs_root
+@pytest.mark.parametrize(
+    "members",
+    [
+        [member("lib/modules", content=b"x")],
+        [member("f", content=b"x"), member("lib/modules", tarfile.SYMTYPE, link="/f")],
+        [member("lib/modules", tarfile.SYMTYPE, link="modules")],
+    ],
+)
+def test_a_root_without_a_place_for_the_modules_is_refused(tmp_path, members):
+    with pytest.raises(ForeignError, match=r"/lib/modules of it is a (file|link)") as caught:
+        unpacked(tmp_path, *members)
+    assert "\n" not in str(caught.value)

@@ -100,8 +100,67 @@ def test_what_can_be_chosen_stays_as_it_is(root):
     assert (root / "var/lib/apt/lists/a_InRelease").read_text() == "Package: release\n"
 
 
-def _archive(chance):
-    """A list of packages that need, provide, break and replace each other at random."""
+_TIE = """Package: early
+Version: 1
+Suggests: b
+
+Package: wanted
+Version: 1
+Depends: gone | virtual
+
+Package: a
+Version: 1
+Provides: virtual
+
+Package: b
+Version: 1
+Provides: virtual
+
+"""
+
+
+def _narrowed(root, text):
+    path = root / "var/lib/apt/lists/a_Packages"
+    path.write_text(text)
+    narrow(root, ["wanted"])
+    return path.read_text() != text
+
+
+@pytest.mark.parametrize("field", ["Depends", "Pre-Depends"])
+def test_where_the_lists_order_decides_between_providers_they_stay_whole(root, field):
+    """apt takes b, because of a package that nobody wants."""
+    second = (root / "var/lib/apt/lists/b_Packages").read_text()
+    assert not _narrowed(root, _TIE.replace("Depends:", f"{field}:"))
+    assert (root / "var/lib/apt/lists/b_Packages").read_text() == second
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("gone |", "a |"),  # an alternative before it is a package
+        ("b\nVersion: 1\nProvides: virtual", "b\nVersion: 1"),  # only one provides it
+        ("Package: a\n", "Package: virtual\nVersion: 1\n\nPackage: a\n"),  # it is a package itself
+        ("Depends: gone | virtual", "Recommends: virtual"),  # nobody needs it
+    ],
+)
+def test_where_the_order_decides_nothing_they_are_narrowed(root, old, new):
+    assert old in _TIE
+    assert _narrowed(root, _TIE.replace(old, new))
+
+
+@pytest.mark.parametrize("field", ["Priority: required", "Essential: yes", "Important: yes"])
+def test_a_required_provider_leaves_nothing_to_choose(root, field):
+    """As mawk for awk in Debian."""
+    text = _TIE.replace("virtual", "awk").replace("Package: a\n", f"Package: mawk\n{field}\n")
+    assert _narrowed(root, text.replace("Package: b\n", "Package: gawk\n"))
+
+
+def _archive(chance, *, rivals):
+    """A list of packages that need, provide, break and replace each other at random.
+
+    Names that no package has are provided by several with `rivals`, by one without.
+    """
+    virtual = ["v1", "v2", "v3"]
     names = [f"p{number}" for number in range(80)]
     text = ""
     for name in names:
@@ -115,7 +174,10 @@ def _archive(chance):
                 if some and (field in ("Depends", "Recommends") or chance.random() < 0.04):
                     text += f"{field}: {chance.choice((', ', ' | ')).join(some)}\n"
             if chance.random() < 0.1:
-                text += f"Provides: {chance.choice(('v1', 'v2', 'v3', chance.choice(names)))}\n"
+                provided = chance.choice((*virtual, chance.choice(names)))
+                text += f"Provides: {provided}\n"
+                if provided in virtual and not rivals:
+                    virtual.remove(provided)
             text += "\n"
     return text
 
@@ -129,7 +191,7 @@ def _apt(folder, *argv):
 
 @pytest.mark.starts_processes
 @pytest.mark.skipif(not shutil.which("apt-get"), reason="needs apt")
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", [*range(24), 26])
 def test_apt_chooses_the_same(tmp_path, seed):
     chance = random.Random(seed)
     for name in ("apt/etc/apt/apt.conf.d", "apt/etc/apt/preferences.d", "apt/var/lib/apt/lists/partial",
@@ -140,7 +202,7 @@ def test_apt_chooses_the_same(tmp_path, seed):
         f'Dir "{tmp_path}/apt"; Dir::State::Status "{tmp_path}/apt/status"; APT::Sandbox::User "root"; '
         'Apt::Install-Recommends "false"; Acquire::Languages "none";'
     )
-    (tmp_path / "archive/Packages").write_text(_archive(chance))
+    (tmp_path / "archive/Packages").write_text(_archive(chance, rivals=seed % 2 == 1))
     (tmp_path / "apt/etc/apt/sources.list").write_text(f"deb [trusted=yes] file:{tmp_path}/archive ./\n")
     updated = _apt(tmp_path, "update")
     assert updated.returncode == 0, updated.stderr
@@ -152,7 +214,10 @@ def test_apt_chooses_the_same(tmp_path, seed):
             path.write_bytes(text)
     asked = [("?essential", "?priority(required)", *chance.sample([f"p{n}" for n in range(80)], 3)) for _ in range(3)]
     whole = [_apt(tmp_path, "--print-uris", "--yes", "install", *names) for names in asked]
+    size = sum(path.stat().st_size for path in (tmp_path / "apt/var/lib/apt/lists").glob("*_Packages"))
     narrow(tmp_path / "apt", {name for names in asked for name in names})
     again = [_apt(tmp_path, "--print-uris", "--yes", "install", *names) for names in asked]
     assert [(done.returncode, done.stdout) for done in again] == [(done.returncode, done.stdout) for done in whole]
     assert any(done.returncode == 0 and ".deb" in done.stdout for done in whole)
+    narrowed = sum(path.stat().st_size for path in (tmp_path / "apt/var/lib/apt/lists").glob("*_Packages")) < size
+    assert narrowed or seed % 2 == 1

@@ -168,7 +168,7 @@ def test_it_comes_while_an_image_is_built(tmp_path, host, package):
         assert (tmp_path / "downloaded").exists()
         assert uml_kernel.found_in(folder) is None
     assert uml_kernel.found_in(folder) is not None
-    assert said == ["downloading a newer user-mode-linux (once)"]
+    assert said == ["downloading a newer user-mode-linux (once)", "waiting for user-mode-linux"]
     with uml_kernel.fetching(folder, pytest.fail):
         pass
 
@@ -193,9 +193,9 @@ def test_a_download_that_fails_does_not_end_the_build(tmp_path, host):
     said: list[str] = []
     with uml_kernel.fetching(tmp_path / "cache", said.append):
         said.append("built")
-    assert said[:2] == ["downloading a newer user-mode-linux (once)", "built"]
-    assert said[2].startswith("no newer user-mode-linux, with which runs would take less time: ")
-    assert len(said) == 3
+    assert said[:3] == ["downloading a newer user-mode-linux (once)", "built", "waiting for user-mode-linux"]
+    assert said[3].startswith("no newer user-mode-linux, with which runs would take less time: ")
+    assert len(said) == 4
 
 
 def test_two_builds_do_not_wait_for_each_other(tmp_path, host, package):
