@@ -152,6 +152,23 @@ def test_shares_as_planned_pass_and_all_processes_push_at_the_same_time(tmp_path
     assert found.evidence["cpus"] == "1"
 
 
+@pytest.mark.parametrize(("late", "windows"), [(0.3, 5), (60.0, WINDOWS)])
+def test_it_begins_when_all_processes_have_begun_or_after_a_while(tmp_path: Path, late: float, windows: int) -> None:
+    played = Played(tmp_path)
+    rates = dict(played.rates)
+    one, other = (played.load.unit_of[item.unit] for item in played.load.hogs)
+    played.rates |= {one: 0.0, other: rates[one] + rates[other]}
+
+    def begin() -> None:
+        if played.now >= 100.0 + late:
+            played.rates |= rates
+
+    played.on_sleep = begin
+    found = played.run()
+    assert found.evidence["windows"] == windows
+    assert (found.status is Status.PASS) is (late < 1)
+
+
 def test_it_stops_when_the_shares_are_clear_and_goes_on_to_the_end_where_they_are_not(tmp_path: Path) -> None:
     assert Played(tmp_path).run().evidence["windows"] == 5
     played = Played(tmp_path)
