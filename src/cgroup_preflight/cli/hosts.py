@@ -76,11 +76,12 @@ def each(hosts: Sequence[Remote], work: Callable[[Remote], object]) -> list[Outc
             except Exception as error:  # noqa: BLE001 - a defect, raised again by the thread that waits
                 done.put((place, error))
 
-    # Daemons: a signal ends this command at once, and nothing must wait for a host then.
-    for _ in range(min(_AT_ONCE, len(hosts))):
-        threading.Thread(target=ask_some, daemon=True).start()
     found: dict[int, Outcome] = {}
     try:
+        # Daemons: a signal ends this command at once, and nothing must wait for a host then. The first may have begun
+        # when it comes.
+        for _ in range(min(_AT_ONCE, len(hosts))):
+            threading.Thread(target=ask_some, daemon=True).start()
         while len(found) < len(hosts):
             place, outcome = done.get()
             if isinstance(outcome, Exception):

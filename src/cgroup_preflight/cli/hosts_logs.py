@@ -48,9 +48,9 @@ def print_logs(args: argparse.Namespace, plan: "Plan | None") -> ExitStatus:
         finally:
             lines.put(None)
 
-    # A daemon: a signal ends the command at once.
-    threading.Thread(target=ask_all, daemon=True).start()
     try:
+        # A daemon: a signal ends the command at once.
+        threading.Thread(target=ask_all, daemon=True).start()
         while (line := lines.get()) is not None:
             if not options.write_stdout(line):
                 break

@@ -4,7 +4,9 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -193,6 +195,22 @@ def test_after_a_defect_no_thread_begins_with_another_host():
         hosts.each(hosts.remotes([f"h{number}" for number in range(40)], ""), work)
     time.sleep(0.8)
     assert len(begun) <= 9
+
+
+def test_a_signal_while_the_threads_still_start_ends_every_ssh(monkeypatch):
+    class Starting(threading.Thread):
+        def start(self) -> None:
+            super().start()
+            raise KeyboardInterrupt
+
+    asked = hosts.remotes(["a", "b"], "")
+    abandoned: list[str] = []
+    for host in asked:
+        monkeypatch.setattr(host.lines, "abandon", partial(abandoned.append, host.name))
+    monkeypatch.setattr(threading, "Thread", Starting)
+    with pytest.raises(KeyboardInterrupt):
+        hosts.each(asked, lambda host: host.name)
+    assert abandoned == ["a", "b"]
 
 
 def test_metrics_of_several_hosts_are_one_page():
