@@ -130,7 +130,10 @@ chmod 2755 /var/log/journal
 journalctl --update-catalog 2>/dev/null || :
 # Kernels; their initial RAM disk is not used.
 for folder in /usr/lib/modules/*; do
-    [ ! -d "$folder" ] || depmod "${folder##*/}"
+    [ -d "$folder" ] || continue
+    depmod "${folder##*/}"
+    # For `modprobe symbol:NAME` alone.
+    rm -f "$folder"/modules.symbols*
 done
 rm -f /var/cache/ldconfig/aux-cache /var/log/alternatives.log
 wait "$compiling"
