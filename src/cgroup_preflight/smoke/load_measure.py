@@ -34,7 +34,7 @@ FIRST_WINDOWS, FIRST_SECONDS, WINDOW_SECONDS = 12, 0.1, 0.3
 WINDOWS = 42
 MOST_SECONDS = FIRST_WINDOWS * FIRST_SECONDS + (WINDOWS - FIRST_WINDOWS) * WINDOW_SECONDS
 SETTLE_SECONDS = 0.05
-#: After these seconds it is measured all the same. One that used so much CPU time has begun: it waited in the kernel before.
+#: After these seconds it is measured all the same. A process that used so much CPU time has begun; before, it waited.
 _SETTLE_MOST, _BEGUN = 0.6, 0.003
 _UP_SECONDS = 60.0
 #: The longest that it measures on a machine that is busy; seconds.
