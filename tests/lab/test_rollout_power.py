@@ -38,7 +38,7 @@ def set(self, unit, values, *, runtime):
     return words
 Systemd.set = set
 sys.argv[1:] = sys.argv[2:]
-from cgroup_preflight.__main__ import main
+from cgroup_preflight.cli import main
 sys.exit(main())
 """
 

@@ -20,7 +20,7 @@ import sys
 from cgroup_preflight.engines import run_scope
 whole = run_scope.run_files
 run_scope.run_files = lambda plan: tuple(file for file in whole(plan) if file.path.endswith(".slice"))
-from cgroup_preflight.__main__ import main
+from cgroup_preflight.cli import main
 sys.argv[1:] = ["smoke", "--format=json", *{_SOME}]
 sys.exit(main())
 """
