@@ -45,8 +45,11 @@ _SIZE_MIB = 2048
 #: QEMU boots the kernel of the distribution; user-mode-linux is a kernel itself.
 _KERNEL_PACKAGES = ("linux-image-cloud-amd64",)
 
-#: Documentation and translations: a third of the root.
-_EXCLUDED_PATHS = ("/usr/share/man/*", "/usr/share/doc/*", "/usr/share/locale/*", "/usr/share/info/*")
+#: Documentation and translations, a third of the root; names of devices, which only udev looks up.
+_EXCLUDED_PATHS = (
+    *(f"/usr/share/{name}/*" for name in ("man", "doc", "locale", "info")),
+    "*/lib/udev/hwdb.d/*",
+)
 #: Modules of the kernel for devices that no guest has, a name of a folder below drivers.
 _NO_DEVICES = ("comedi", "hid", "hv", "infiniband", "net/ethernet", "net/wwan", "xen")
 _MODULES = tuple(f"*/lib/modules/*/kernel/drivers/{name}/*" for name in _NO_DEVICES)

@@ -280,6 +280,13 @@ def test_a_name_that_is_no_package_is_told_by_the_build(tmp_path, builder):
     assert not list((tmp_path / "cache").glob("[!.]*"))
 
 
+@pytest.mark.parametrize("folder", ["/lib", "/usr/lib"])
+def test_no_image_has_the_names_of_devices(folder: str):
+    excluded = recipe_for("debian-12").excluded_paths
+    assert any(fnmatch(f"{folder}/udev/hwdb.d/20-OUI.hwdb", pattern) for pattern in excluded)
+    assert not any(fnmatch(f"{folder}/udev/rules.d/50-udev-default.rules", pattern) for pattern in excluded)
+
+
 def test_only_an_image_with_a_kernel_leaves_out_modules_and_none_that_a_guest_needs():
     modules = set(recipe_for("debian-12", with_kernel=True).excluded_paths) - set(
         recipe_for("debian-12").excluded_paths
