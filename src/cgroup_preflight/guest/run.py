@@ -144,6 +144,8 @@ def run_task(
     with ready_guest(task, environment, say, clock.note, boot=boot, now=now) as ready:
         say("testing the limits in the guest")
         done = _finished(ready, meanwhile, now)
+        # It ends while its report is read.
+        ready.guest.end()
         from cgroup_preflight.guest.answer import read_report
 
         report = read_report(ready.guest, ready.task, done)

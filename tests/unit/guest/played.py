@@ -85,6 +85,11 @@ class PlayedGuest:
     def __exit__(self, *_: object) -> None:
         self.open = False
 
+    def end(self):
+        """After it, nothing can be asked."""
+        assert self.open
+        self.open = False
+
     def run(self, argv, *, timeout=60.0):
         assert self.open
         assert 0 < timeout <= 120

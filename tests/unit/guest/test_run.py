@@ -370,6 +370,13 @@ def test_a_run_from_image_to_report(place):
     ]  # fmt: skip
 
 
+def test_the_guest_ends_while_its_report_is_read(place, monkeypatch):
+    guest, seen, real = PlayedGuest(ended(codec.render(report()).encode())), [], answer.report_of
+    monkeypatch.setattr(answer, "report_of", lambda data: seen.append(guest.open) or real(data))
+    run_played(place, guest, [])
+    assert seen == [False]
+
+
 @pytest.mark.parametrize("error", [ZeroDivisionError, OSError, KeyboardInterrupt])
 def test_the_guest_ends_when_other_work_fails(place, error):
     def broken():
