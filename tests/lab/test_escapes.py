@@ -189,11 +189,17 @@ _SMALL = {"MemoryMax": "40M", "CPUQuota": "10%", "TasksMax": 40}
 _FAILS = {
     "memory-lifted": "CGP501", "cpu-lifted": "CGP501",
     "tasks-lifted": "CGP501", "tasks-between": "CGP501", "leaves": "CGP502", "comes-back": "CGP502",
-    "forks": "CGP503", "sleep": "CGP506",
+    "forks": "CGP503", "quick-forks": "CGP503", "quick-forks-unasked": "CGP503", "sleep": "CGP506",
 }  # fmt: skip
+#: Their main process ends before anybody can take a handle of it. Command and readiness test.
+_QUICK = {
+    "quick-forks": ("/bin/sh", ("-c", "sleep 300 & exit 0"), "exit"),
+    "quick-forks-unasked": ("/bin/sh", ("-c", "sleep 300 & exit 0"), ""),
+    "quick-job": ("/bin/true", (), "exit"),
+}
 #: Only root can mount.
 _MOUNTED = ("mounted-file", "mounted-folder", "mounted-private")
-_HONEST = ("memory-honest", "cpu-honest", "stays", "job", "unix")
+_HONEST = ("memory-honest", "cpu-honest", "stays", "job", "quick-job", "unix")
 _JOBS = ("forks", "job")
 
 
@@ -210,14 +216,15 @@ def _ready(mode: str, uid: int) -> str:
 
 
 def _services(modes: tuple[str, ...], uid: int = 0) -> dict[str, object]:
-    return {
-        mode: service(
-            "escape.py", mode, ready=_ready(mode, uid),
-            smoke={"duration": "1s", "start_timeout": "90s", "stop_timeout": "5s"},
-            **(_SMALL if mode in ("cpu-between", "cpu-small") else _LIMITS),
-        )
-        for mode in modes
-    }  # fmt: skip
+    return {mode: _service(mode, uid) for mode in modes}
+
+
+def _service(mode: str, uid: int) -> dict[str, object]:
+    binary, args, ready = _QUICK.get(mode, ("escape.py", (mode,), _ready(mode, uid)))
+    return service(
+        binary, *args, ready=ready, smoke={"duration": "1s", "start_timeout": "90s", "stop_timeout": "5s"},
+        **(_SMALL if mode in ("cpu-between", "cpu-small") else _LIMITS),
+    )  # fmt: skip
 
 
 def _judge(outcome: Outcome, fails: dict[str, str], honest: tuple[str, ...]) -> None:
@@ -229,7 +236,10 @@ def _judge(outcome: Outcome, fails: dict[str, str], honest: tuple[str, ...]) -> 
     assert "/pids.peak is 3" in _messages(outcome, "tasks-between"), outcome.text
     for name in ("leaves", "comes-back"):
         assert f"escape.py worker-{name}" in outcome.finding("CGP502", name)["message"]
-    assert "foreground" in outcome.finding("CGP503", "forks")["remedies"][0]["title"]
+    for name in ("forks", "quick-forks", "quick-forks-unasked"):
+        found = outcome.finding("CGP503", name)
+        assert "it forked" in found["message"]
+        assert "foreground" in found["remedies"][0]["title"]
     assert (outcome.verdict, outcome.exit_status) == ("fail", 1)
 
 

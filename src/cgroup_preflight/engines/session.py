@@ -177,7 +177,8 @@ class Session:
 
     def count_left(self, runs: Iterable[ServiceRun]) -> None:
         """Counts what still runs of services whose main process has ended with success; its children may end, too."""
-        over = [run for run in runs if not run.alive and run.cgroup and run.handle >= 0]
+        # One that ended before a handle of it could be opened counts, too.
+        over = [run for run in runs if not run.alive and run.cgroup]
         self._poll(over, lambda run: run.state.has_ended, _GATE_SECONDS)
         ended = [run for run in over if run.state.phase is Phase.ENDED]
 

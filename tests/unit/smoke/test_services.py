@@ -659,11 +659,7 @@ def test_a_gate_that_may_not_be_signalled_is_opened_by_the_engine(tmp_path):
 
 
 def test_a_main_process_that_ends_before_its_handle_is_open(tmp_path):
-    trial = Trial(tmp_path, Program(address=URL, ends_after=9.0))
-    trial.machine.open = lambda number, opens=trial.machine.open: (
-        None if trial.machine.processes[number].comm == "app" else opens(number)
-    )
-    seen = trial.one()
+    seen = reaped(Trial(tmp_path, Program(address=URL, ends_after=9.0))).one()
     assert seen.ready is not None
     assert not seen.ready.ok
     assert seen.ended_early
@@ -723,6 +719,31 @@ def test_one_that_goes_to_the_background_is_a_fail_and_not_a_job(tmp_path, text)
     assert "1 process(es) still run" in found.message
     assert "foreground" in found.remedies[0].title
     assert "exit" not in found.remedies[0].title
+
+
+def reaped(trial: Trial) -> Trial:
+    """The manager collects the main process before a handle of it can be opened."""
+    trial.machine.open = lambda number, opens=trial.machine.open: (
+        None if trial.machine.processes[number].comm == "app" else opens(number)
+    )
+    return trial
+
+
+@pytest.mark.parametrize("ends_after", [0.0, 0.015, 0.5])
+@pytest.mark.parametrize("text", [TEXT, JOB])
+def test_one_that_goes_to_the_background_before_its_handle_is_open_is_a_fail(tmp_path, text, ends_after):
+    seen = reaped(Trial(tmp_path, Program(ends_after=ends_after, does=leaves(None)), text)).one()
+    assert seen.left == 1
+    (found,) = [item for item in service_findings(seen, required=(), swap=False) if item.code == "CGP503"]
+    assert found.status is Status.FAIL
+    assert "1 process(es) still run" in found.message
+    assert "exit" not in found.remedies[0].title
+
+
+def test_a_job_that_ends_before_its_handle_is_open_passes(tmp_path):
+    seen = reaped(Trial(tmp_path, Program(ends_after=0.0), JOB)).one()
+    assert seen.left == 0
+    assert statuses(seen)["CGP503"] is Status.PASS
 
 
 @pytest.mark.parametrize("seconds", [0.2, 1.2])
