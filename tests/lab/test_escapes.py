@@ -294,6 +294,54 @@ def test_no_service_slips_its_limits_under_the_manager_of_a_user(lab: Lab) -> No
     assert "/fd: denied" in hidden["message"]
 
 
+@pytest.mark.parametrize("user", [None, "tester"])
+def test_units_that_services_have_made_on_a_host(lab: Lab, user: str | None) -> None:
+    """Where others make units, too: one is of a service if systemd-run says so in its output, and else a warning."""
+    lab.guest.start_user_manager("tester")
+    manager = " --user" if user else ""
+    ours, others = f"systemd-run{manager} --collect", f"XDG_RUNTIME_DIR=/run/user/1000 systemd-run{manager} --collect"
+
+    def run(**starts: str) -> Outcome:
+        made = {
+            name: service("/bin/sh", "-c", f"{starts[name]} exec sleep 300", smoke={"duration": "6s"}, **_LIMITS)
+            for name in starts
+        }  # fmt: skip
+        folder = lab.write("units", config(made, {"api": {"CPUWeight": 50}}))
+        call = lab.spawn("smoke", folder=folder, user=user)
+        lab.until(
+            "grep -qx sleep $(find /sys/fs/cgroup -path '*cgpf*plain.service/cgroup.procs' | xargs sed 's|.*|/proc/&/comm|')"
+        )
+        lab.shell(f"{others} --unit=run-others sleep 300", user=user)
+        return lab.wait(call)
+
+    def active(name: str) -> bool:
+        words = f"XDG_RUNTIME_DIR=/run/user/1000 systemctl{manager} is-active {name} || true"
+        return lab.shell(words, user=user).strip() == "active"
+
+    def stop(*names: str) -> None:
+        lab.shell(f"XDG_RUNTIME_DIR=/run/user/1000 systemctl{manager} stop {' '.join(names)}", user=user)
+
+    outcome = run(
+        plain="", told=f"{ours} --unit=run-told sleep 300;", quiet=f"{ours} --quiet --unit=run-quiet sleep 300;"
+    )
+    assert [active(f"run-{name}") for name in ("told", "quiet", "others")] == [False, True, True], outcome.text
+    stop("run-quiet", "run-others")
+    assert "run-told.service (" in outcome.finding("CGP502", "told")["message"], outcome.text
+    assert [outcome.statuses(name)["CGP502"] for name in ("plain", "quiet", "told")] == ["pass", "pass", "fail"]
+    (failed, warned) = outcome.findings("CGP502", "run")
+    assert (failed["status"], failed["evidence"]) == ("fail", {"unit": "run-told.service"})
+    assert warned["status"] == "warn"
+    assert "run-others.service (" in warned["message"]
+    assert "run-quiet.service (" in warned["message"]
+
+    twin = run(plain="")
+    assert active("run-others"), twin.text
+    stop("run-others")
+    assert (twin.verdict, twin.exit_status) == ("pass", 0), twin.text
+    (warned,) = twin.findings("CGP502", "run")
+    assert (warned["status"], warned["evidence"]) == ("warn", {"units": 1})
+
+
 @pytest.mark.measured
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("user", [None, "tester"])

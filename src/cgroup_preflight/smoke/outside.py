@@ -5,10 +5,11 @@ the services if it was seen in the cgroup of one, if its parent is one, if it ha
 its mount namespace or its program. Its place is the cgroup of that service and no other of the run: a neighbour has
 other limits, and a cgroup that it made next to its own has none. What is in the run's slices and in no service's cgroup
 counts, whoever started it. In a guest, which belongs to the run, every other new process counts too, unless the service
-manager itself started it for a unit that existed before the run.
+manager itself started it for a unit that existed before the run. On a host so does what is in a unit that a service had made.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from cgroup_preflight.core import codes
 from cgroup_preflight.core.reading import Known, value_or
@@ -19,9 +20,12 @@ from cgroup_preflight.engines.base import Engine
 from cgroup_preflight.host.cgroup import Observer, levels
 from cgroup_preflight.host.door import Door
 from cgroup_preflight.host.procfs import ProcessStat
+from cgroup_preflight.smoke.new_units import NewUnits
 
 #: Seconds between two looks at all processes.
 INTERVAL = 0.25
+#: So many units of unknown origin are named.
+_NAMED = 5
 #: Kernel threads, and what they start, have this parent.
 _KTHREADD = 2
 
@@ -50,7 +54,10 @@ class _Process:
 
 
 class Outside:
-    """All new processes of one run; `strays` so far, `handles` of them, and `units` that something started meanwhile."""
+    """All new processes of one run; `strays` so far and `handles` of them.
+
+    `units` were made meanwhile by services, `unclaimed` nobody knows by whom, with the command that runs in them.
+    """
 
     def __init__(self, engine: Engine, observer: Observer, door: Door, *, inside: bool) -> None:
         self._engine, self._observer, self._door, self._inside = engine, observer, door, inside
@@ -60,10 +67,9 @@ class Outside:
         self._known: dict[int, _Process] = {}
         self._invocations: Mapping[str, str] = {}
         self._programs: Mapping[tuple[int, int], str] = {}
-        self._units: frozenset[str] = frozenset()
         self._places: Mapping[str, str] = {}
         self._slices: frozenset[str] = frozenset()
-        self._units_before: set[str] = set()
+        self._new_units = NewUnits(door.files, inside=inside)
         #: Whether programs were in the root cgroup before the run: systemd leaves it to the kernel's threads, others do not.
         self._root_is_used = False
         self._files_before: set[str] = set()
@@ -71,17 +77,17 @@ class Outside:
         self.strays: list[Stray] = []
         self.handles: list[int] = []
         self.units: set[str] = set()
+        self.unclaimed: dict[str, str] = {}
 
-    def begin(self, programs: Mapping[str, str]) -> None:
-        """Before anything of the services runs; `programs` by unit."""
+    def begin(self, programs: Mapping[str, str], *, root: bool = False) -> None:
+        """Before anything of the services runs; `programs` by unit. `root`: a service is root of the system's manager."""
         self._before = set(self._observer.pids())
         self._observer.prefetch_processes((pid, ("comm",)) for pid in self._before)
         self._managers = {1, *(pid for pid in self._before if self._observer.comm(pid) == "systemd")}
         self._shared_mounts = set(map(self._observer.mounts, ["self", *map(str, self._managers)]))
         files = ((self._door.files.identity(path), unit) for unit, path in programs.items())
         self._programs = {reading.value: unit for reading, unit in files if isinstance(reading, Known)}
-        self._units = frozenset(programs)
-        self._units_before = self._transient()
+        self._new_units.begin(programs, root=root)
         self._files_before = self._unit_files() if self._inside else set()
         self._root_is_used = not self._inside and self._has_programs("")
         self._next = 0.0
@@ -120,8 +126,9 @@ class Outside:
         for pid in fresh:
             self._look_at(pid)
         self._observer.forget()
-        if self._inside:
-            self.units |= self._transient() - self._units_before
+        # On another machine this is a round trip for each manager.
+        if not self._door.host:
+            self._new_units.look()
 
     def _wanted(self, pid: int) -> tuple[int, tuple[str, ...]]:
         """What a look reads of a process."""
@@ -130,15 +137,47 @@ class Outside:
             return pid, ("stat", "cgroup")
         return pid, () if process.innocent else ("cgroup",)
 
-    def finish(self) -> None:
-        """The last look; doubts are settled by a second one."""
+    def finish(self, said: Callable[[], Mapping[str, str]] = dict) -> None:
+        """The last look; doubts are settled by a second one. `said` is the output by service."""
         self.look_now()
         if any(item.doubted == 1 for item in self._known.values()):
             self._door.clock.sleep(0.1)
             self.look_now()
-        if self.units:
-            self._engine.stop(sorted(self.units))
+        self._new_units.look()
+        if self._new_units.found:
+            self._find_owners(said)
         self._next = float("inf")
+
+    def _find_owners(self, said: Callable[[], Mapping[str, str]]) -> None:
+        """Ends the units that services had made, and notes the others."""
+        new = sorted(self._new_units.found, key=lambda unit: (unit.name, unit.folder))
+        asked = dict.fromkeys(new, "") if self._inside else self._new_units.asked_for(said())
+        places = [] if self._inside else list(self._suspects())
+        for unit in new:
+            held = [(pid, where) for pid, where in places if unit.holds(where)]
+            if unit not in asked:
+                self.unclaimed[unit.name] = next((self._observer.command(pid) for pid, _ in held), "")
+                continue
+            self.units.add(unit.name)
+            for pid, where in held:
+                self._claim(pid, where, asked[unit])
+        # Of another manager only the processes are ended.
+        mine = f"{os.path.dirname(self._engine.unit_folder)}/transient"
+        if names := sorted({unit.name for unit in asked if self._inside or unit.folder == mine}):
+            self._engine.stop(names)
+
+    def _claim(self, pid: int, cgroup: str, unit: str) -> None:
+        process = self._known[pid]
+        process.ours, process.unit = True, unit
+        if all(pid != known.pid for known in self.strays):
+            self._judge(pid, process, cgroup)
+
+    def _suspects(self) -> Iterator[tuple[int, str]]:
+        """The new processes that may be of a service, each with its cgroup."""
+        for pid, process in self._known.items():
+            where = None if process.innocent else self._observer.cgroup_of(pid)
+            if isinstance(where, Known):
+                yield pid, where.value
 
     def _look_at(self, pid: int) -> None:
         process = self._known.get(pid)
@@ -245,26 +284,16 @@ class Outside:
         stats = (self._observer.stat(pid) for pid in pids)
         return any(stat is not None and not stat.kernel and stat.parent != _KTHREADD for stat in stats)
 
-    def _transient(self) -> set[str]:
-        """Units that were made at run time, without those of runs of this tool."""
-        files = self._door.files
-        users = value_or(files.names("/run/user"), ())
-        folders = (TRANSIENT, *(f"/run/user/{name}/systemd/transient" for name in users))
-        return {
-            name
-            for folder in folders
-            for name in value_or(files.names(folder), ())
-            if name not in self._units and name.endswith((".service", ".scope"))
-        }
-
     def _unit_files(self) -> set[str]:
         """Names of unit files, and of folders with drop-ins of them; transient units are looked at apart."""
         folders = (folder for folder in SYSTEM if folder != TRANSIENT)
         return {name for folder in folders for name in value_or(self._door.files.names(folder), ())}
 
 
-def outside_findings(strangers: Iterable[Stray], units: Iterable[str]) -> Iterator[Finding]:
-    """Fails for processes and units that appeared during the run and that no service can be named for."""
+def outside_findings(
+    strangers: Iterable[Stray], units: Iterable[str], unclaimed: Mapping[str, str]
+) -> Iterator[Finding]:  # fmt: skip
+    """Fails for processes and units that appeared during the run outside of it; a warning for units of unknown origin."""
     remedy = Remedy(title="start these programs as services of their own, with limits of their own")
     for stray in strangers:
         message = (
@@ -275,3 +304,18 @@ def outside_findings(strangers: Iterable[Stray], units: Iterable[str]) -> Iterat
     for unit in units:
         message = f"the unit {unit} was started during the run, outside of all limits"
         yield codes.PROCESS_PLACE.finding(Status.FAIL, "run", message, remedy, evidence={"unit": unit})
+    if unclaimed:
+        yield _unclaimed(unclaimed)
+
+
+def _unclaimed(units: Mapping[str, str]) -> Finding:
+    named = [f"{name} ({command})" if command else name for name, command in units.items()]
+    more = f" and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
+    return codes.PROCESS_PLACE.finding(
+        Status.WARN, "run",
+        f"units were made during the run, and systemd does not say by whom: {', '.join(named[:_NAMED])}{more}; "
+        "if by a service, no limit of it applied to them, and they were not ended",
+        Remedy(title="run in a guest (--engine guest), where nothing but the services makes units",
+               why="on this host another program may have made them"),
+        evidence={"units": len(named)},
+    )  # fmt: skip

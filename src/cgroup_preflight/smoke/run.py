@@ -174,7 +174,8 @@ def _proved(run: _Run, say: Say, before_start: Callable[[], None], *, moves: boo
             weighed = weigh(place, load, no_load, say, required="cpu" in config.require.controllers)
     findings = [*_of_services(config, plan, facts, door, seen, inside=inside)]
     findings += [*counted_findings(seen), *proof_findings(seen, stopped.traces, plan, target_of(facts, numbers))]
-    findings += [*outside_findings(services.strangers, services.units), *probe_findings(pushed, untried)]
+    findings += [*outside_findings(services.strangers, services.units, services.unclaimed)]
+    findings += [*probe_findings(pushed, untried)]
     findings += [*weighed, *stopped.policed]
     return SmokeResult(
         findings=(*findings, *(() if inside else (run_scope.cleanup_finding(scope.rest),))),

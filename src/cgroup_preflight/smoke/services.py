@@ -16,6 +16,7 @@ from cgroup_preflight.smoke.evidence import Hold, ServiceEvidence, Stay
 from cgroup_preflight.smoke.exit_codes import NOT_EXECUTED
 from cgroup_preflight.smoke.go_view import GoProgram, GoView, look, program_of
 from cgroup_preflight.smoke.limits import LimitReading, nowhere, read_limits
+from cgroup_preflight.smoke.new_units import runs_as_root
 from cgroup_preflight.smoke.outside import Outside, Stray
 from cgroup_preflight.smoke.started import Shown, started
 from cgroup_preflight.smoke.unlimited import unlimited
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 _LOG_LINES = 20
 _LOG_BYTES = 64 << 10
+_SAID_LINES = 1000
 #: So long nobody looks at what services write.
 _READ_SECONDS = 0.2
 Say = Callable[[str], None]
@@ -67,9 +69,11 @@ class Services:
         self._say = say
         self._door = door
         self._machine = (door.processes.count_cpus(), value_or(door.files.page_size(), 4096))
-        #: Processes outside of the run that no unit of it is known for, and units that were started meanwhile.
+        #: Processes outside of the run that no unit of it is known for, and units that were started meanwhile: those that a
+        #: service asked for, and others with their commands.
         self.strangers: list[Stray] = []
         self.units: tuple[str, ...] = ()
+        self.unclaimed: Mapping[str, str] = {}
         self._outside = Outside(engine, observer, door, inside=inside)
         self._watch = Watch(observer, door, self._outside.look)
         self._session = Session(engine, observer, self._watch.door)
@@ -93,7 +97,8 @@ class Services:
         processes want a CPU.
         """
         session = self._session
-        self._outside.begin({proof.run.service.unit: proof.run.service.binary for proof in proofs})
+        root = self._engine.name == "systemd" and any(runs_as_root(proof.run) for proof in proofs)
+        self._outside.begin({proof.run.service.unit: proof.run.service.binary for proof in proofs}, root=root)
         runs = session.start([proof.run for proof in proofs])
         started = [proof for proof in proofs if proof.run in runs]
         try:
@@ -126,7 +131,7 @@ class Services:
             self._say("stopping the services")
             yield from self._stopping(runs, others)
             self._watch.sample()
-            self._outside.finish()
+            self._outside.finish(lambda: {run.service.unit: self._said(run) for run in runs})
             self._find_left(started)
             self._note_strays(started)
             sharing = Counter(unit for proof in started for unit in proof.run.service.slices)
@@ -269,6 +274,7 @@ class Services:
             else:
                 self.strangers.append(stray)
         self.units = tuple(sorted(self._outside.units))
+        self.unclaimed = self._outside.unclaimed
 
     def _evidence(self, proof: Proof, sharing: Mapping[str, int]) -> ServiceEvidence:
         """All of one service; `sharing` is how many services of the run each slice has."""
@@ -299,15 +305,20 @@ class Services:
             return self._engine.log(run.invocation, _LOG_LINES)
         failed = run.ended_early or not run.is_ready
         sent = self._engine.log(run.invocation, _LOG_LINES // 2, run.pid) if failed and run.invocation else ()
-        return (*self._tail(run.launch.output), *sent)[-_LOG_LINES:]
+        return (*self._tail(run.launch.output)[-_LOG_LINES:], *sent)[-_LOG_LINES:]
+
+    def _said(self, run: ServiceRun) -> str:
+        """The end of its output, more than a report has of it."""
+        lines = self._tail(run.launch.output) if run.launch.output else self._engine.log(run.invocation, _SAID_LINES)
+        return "\n".join(lines)
 
     def _tail(self, path: str) -> tuple[str, ...]:
-        """The last lines of a file that a service wrote, without the incomplete first line of a long one."""
+        """The end of a file that a service wrote, without the incomplete first line of a long one."""
         status = self._door.files.status(path)
         begin = max(status.value.size - _LOG_BYTES, 0) if isinstance(status, Known) else 0
         text = value_or(self._door.files.tail(path, begin, _LOG_BYTES), b"").decode("utf-8", "replace")
         lines = text.splitlines()
-        return tuple(lines[1 if begin else 0 :][-_LOG_LINES:])
+        return tuple(lines[1 if begin else 0 :])
 
     def _absent(self, run: ServiceRun) -> str:
         """The program of a unit that systemd could not execute, where there is no such file."""

@@ -279,12 +279,12 @@ def test_the_number_of_an_old_process_given_to_a_new_one_hides_nothing(tmp_path)
 
 def test_the_findings_name_cgroup_and_command():
     stray = Stray(pid=7, cgroup="/x", command="miner --fast", unit="")
-    process, unit = outside_findings([stray], ["run-u1.service"])
+    process, unit = outside_findings([stray], ["run-u1.service"], {})
     assert (process.code, process.status, unit.status) == ("CGP502", Status.FAIL, Status.FAIL)
     assert "/x" in process.message
     assert "miner --fast" in process.message
     assert "run-u1.service" in unit.message
-    assert not list(outside_findings([], []))
+    assert not list(outside_findings([], [], {}))
 
 
 @pytest.mark.parametrize("text", [None, JOB])

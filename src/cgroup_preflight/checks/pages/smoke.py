@@ -63,7 +63,8 @@ SMOKE_PAGES: dict[Code, Page] = {
         fails=(
             "A process moved to another cgroup, or a service started a program through the service manager, so that "
             "none of the unit's limits apply to it. The run ends such a process. In a guest, every other new process counts "
-            "too, unless systemd started it by itself."
+            "too, unless systemd started it by itself. On a host, where other programs start units at the same time, a new "
+            "transient unit is a warning, unless systemd-run says in the output of a service that it started it."
         ),
         fix="Do not move processes between cgroups; run helpers as services with limits of their own.",
         about=("cgroup.procs",),
