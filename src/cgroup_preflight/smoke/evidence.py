@@ -40,11 +40,12 @@ class Stay:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hold:
-    """`cpu.stat` of a service when it was ready, or of a slice when all were, and at the end of their time."""
+    """`cpu.stat` of a service when it was ready, or of a slice when all were, and `seconds` later, at the end of their time."""
 
     cgroup: str
     before: Mapping[str, int]
     after: Mapping[str, int]
+    seconds: float = 0.0
 
     def counted(self, key: str) -> int:
         """How much a counter grew meanwhile."""

@@ -40,7 +40,7 @@ class NewUnit:
 
 
 class NewUnits:
-    """The transient units that were not there at `begin`; `found` so far. `inside`: the machine belongs to the run."""
+    """The transient units that did not exist at `begin`; `found` so far. `inside`: the machine belongs to the run."""
 
     def __init__(self, files: "Files", *, inside: bool) -> None:
         self._files, self._inside = files, inside

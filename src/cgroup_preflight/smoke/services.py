@@ -69,8 +69,8 @@ class Services:
         self._say = say
         self._door = door
         self._machine = (door.processes.count_cpus(), value_or(door.files.page_size(), 4096))
-        #: Processes outside of the run that no unit of it is known for, and units that were started meanwhile: those that a
-        #: service asked for, and others with their commands.
+        #: Processes outside of the run that no unit of it is known for, and units that were made meanwhile: those by
+        #: services, and others with their commands.
         self.strangers: list[Stray] = []
         self.units: tuple[str, ...] = ()
         self.unclaimed: Mapping[str, str] = {}
@@ -113,14 +113,14 @@ class Services:
                 proof.limits = self._read_limits(proof)
             self._say("waiting until the services are ready")
             session.bring_up(runs)
-            ready = self._cpu_stats(started)
+            ready, began = self._cpu_stats(started), self._door.clock.monotonic()
             self._say("running the services under their limits")
             if meanwhile is not None:
                 # Services run for some time now, and their machine has nothing else to do.
                 meanwhile(lambda: self._watch.door.clock.sleep(0))
                 self._read_programs(started)
             session.run_for_duration(runs)
-            self._note_hold(started, ready)
+            self._note_hold(started, ready, began)
             session.count_left(runs)
             session.check_again(runs)
             children = self._observer.children()
@@ -195,16 +195,20 @@ class Services:
         slices = (self._slices.get(unit, "") for unit in reversed(proof.run.service.slices))
         return tuple(cgroup for cgroup in (proof.run.cgroup, *slices) if cgroup)
 
-    def _note_hold(self, proofs: Sequence[Proof], ready: Mapping[str, Mapping[str, int]]) -> None:
+    def _note_hold(self, proofs: Sequence[Proof], ready: Mapping[str, Mapping[str, int]], began: float) -> None:
         """What the CPU quotas did after the start: a start may be throttled, work may not."""
         lasting = [proof for proof in proofs if proof.run.is_ready and proof.run.alive]
-        now = self._cpu_stats(lasting)
+        now, end = self._cpu_stats(lasting), self._door.clock.monotonic()
         for proof in lasting:
             # A slice is shared, so its periods count from when all its services have started.
             before = {**ready, proof.run.cgroup: proof.run.ready_stat}
             proof.hold = tuple(
-                Hold(cgroup=cgroup, before=before.get(cgroup, {}), after=now[cgroup]) for cgroup in self._chain(proof)
-            )
+                Hold(
+                    cgroup=cgroup, before=before.get(cgroup, {}), after=now[cgroup],
+                    seconds=end - (proof.run.ready_at if cgroup == proof.run.cgroup else began),
+                )
+                for cgroup in self._chain(proof)
+            )  # fmt: skip
 
     def _read_again(self, proof: Proof) -> None:
         """Limits a second time, now that the program has run, also of one that has ended: its gate keeps the cgroup."""

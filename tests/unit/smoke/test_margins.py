@@ -11,7 +11,8 @@ from cgroup_preflight.core.quantities import parse_size
 from cgroup_preflight.core.report import Status
 from cgroup_preflight.engines.ready import Readiness
 from cgroup_preflight.smoke.evidence import Hold
-from cgroup_preflight.smoke.margins import margin_findings, proposed_quota
+from cgroup_preflight.smoke.margins import margin_findings
+from cgroup_preflight.smoke.throttling import proposed_quota
 from tests.unit.smoke.fabricate import ABSENT, CGROUP, SLICE, TEXT, counters, evidence, stay
 
 MIB = 1 << 20
@@ -21,6 +22,7 @@ QUOTA_ABOVE = TEXT.replace('CPUQuota = "50%"\n', "").replace(
 )
 
 
+SLOW_PERIODS = TEXT.replace('CPUQuota = "50%"', 'CPUQuota = "50%"\nCPUQuotaPeriodSec = "1s"')
 _POLICY = Policy()
 
 
@@ -136,18 +138,83 @@ def test_throttling_is_policy_too():
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("throttled", "usec", "seconds", "warns"),
     [
-        ({}, "CPUQuota=50%"),
-        ({"ready": Readiness(ok=True, seconds=16.0)}, "it needed 16 s of its start_timeout of 30 s to become ready"),
-        ({"ready": Readiness(ok=True, seconds=14.0)}, "CPUQuota=50%"),
-        ({"silent": "connection refused"}, "it did not answer at the end of its time"),
-        ({"ready": None}, "CPUQuota=50%"),
+        (5, 4_000_000, 5.0, True),
+        (5, 1_000_000, 5.0, False),
+        (1, 1_000_000, 3.0, True),
+        (2, 9_000_000, 5.0, True),
+        (1, 9_000_000, 5.0, False),
+        (0, 0, 5.0, False),
+        (5, 4_000_000, 0.0, False),
     ],
 )
-def test_what_suffered_is_said(changes, words):
-    (found,) = judged(evidence(hold=(hold(50),), **changes))
-    assert found.message.endswith(words)
+def test_of_few_periods_the_time_counts(throttled, usec, seconds, warns):
+    """A period of a second has five of them in five seconds; time of several CPUs is no longer than the periods were."""
+    after = {"nr_periods": 5, "nr_throttled": throttled, "throttled_usec": usec}
+    one = Hold(cgroup=CGROUP, before={}, after=after, seconds=seconds)
+    found = judged(evidence(SLOW_PERIODS, hold=(one,)))
+    assert [item.code for item in found] == ["CGP515"] * warns
+    if warns:
+        waited = min(usec / 1e6, throttled)
+        assert (
+            found[0].message
+            == f"throttled for {waited:.1f} s of {seconds:.1f} s after the start, more than 25%: CPUQuota=50%"
+        )
+
+
+def starting(throttled, periods, *, usec=0, ready=16.0, after=0):
+    """A service whose start was throttled, and `after` of 50 periods after it."""
+    before = {"nr_periods": periods, "nr_throttled": throttled, "throttled_usec": usec}
+    end = {"nr_periods": periods + 50, "nr_throttled": throttled + after, "throttled_usec": usec}
+    one = Hold(cgroup=CGROUP, before=before, after=end, seconds=5.0)
+    return {"hold": (one,), "ready": Readiness(ok=True, seconds=ready)}
+
+
+_NEEDED = "it needed 16 s of its start_timeout of 30 s to become ready, throttled in 93% of 160 periods of the start"
+_LATE = "throttled in 40% of 50 periods after the start"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (starting(150, 160), _NEEDED),
+        (starting(150, 160, after=20), f"{_NEEDED}, and in 40% of 50 periods after it"),
+        (starting(0, 160, after=20), _LATE),
+        ({**starting(0, 160, after=20), "silent": "refused"}, f"it did not answer at the end of its time, {_LATE}"),
+    ],
+)
+def test_what_suffered_comes_first(changes, words):
+    (found,) = judged(evidence(**changes))
+    assert (found.status, found.message) == (Status.WARN, f"{words}, more than 25%: CPUQuota=50%")
+
+
+def test_a_slow_start_of_few_periods_is_judged_by_its_time():
+    changes = starting(5, 5, usec=4_500_000)
+    (found,) = judged(evidence(SLOW_PERIODS, **changes))
+    assert "throttled for 4.5 s of 16.0 s of the start" in found.message
+    assert found.evidence["nr_throttled"] == 5
+    assert judged(evidence(SLOW_PERIODS, **starting(5, 5, usec=3_900_000))) == ()
+
+
+@pytest.mark.parametrize(
+    "changes", [starting(150, 160, ready=14.0), starting(40, 160), {"silent": "refused", **starting(0, 1)}]
+)
+def test_a_start_that_was_quick_or_was_not_throttled_is_no_reason(changes):
+    assert judged(evidence(**changes)) == ()
+
+
+def test_a_service_that_suffered_is_named_for_the_quota_of_its_slice():
+    """Although another one in the slice comes first."""
+    slow = starting(150, 160)
+    slow["hold"] = (dataclasses.replace(slow["hold"][0], cgroup=SLICE),)
+    quick = {**slow, "ready": Readiness(ok=True, seconds=1.0)}
+    first, second = evidence(QUOTA_ABOVE, **quick), evidence(QUOTA_ABOVE, **slow)
+    other = dataclasses.replace(first, cgroup=f"{SLICE}/other.service")
+    (found,) = judged(other, second)
+    assert found.subject == "api.slice"
+    assert found.message.startswith("web needed 16 s of its start_timeout of 30 s")
+    assert judged(other) == ()
 
 
 def test_the_quota_of_a_slice_is_judged_at_the_slice():

@@ -136,6 +136,14 @@ def test_a_service_that_holds_its_limits_is_seen_whole(tmp_path):
     assert len(trial.said) == 3
 
 
+def test_the_time_of_the_hold_is_known_for_the_service_and_for_its_slices(tmp_path):
+    seen = Trial(tmp_path, Program(address=URL, listens_after=2.0)).one()
+    own, *above = seen.hold
+    assert own.cgroup == CGROUP
+    assert 5.0 <= own.seconds < 5.3
+    assert [5.0 <= level.seconds <= own.seconds + 0.1 for level in above] == [True, True]
+
+
 def test_the_program_begins_only_after_its_limits_were_read(tmp_path):
     """At the gate a limit is wrong, and it is right as soon as the program runs: its first instructions had none."""
     trial = Trial(

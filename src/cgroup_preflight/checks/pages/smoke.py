@@ -211,8 +211,14 @@ SMOKE_PAGES: dict[Code, Page] = {
         sources=(_KERNEL,),
     ),
     codes.THROTTLED: Page(
-        what="Checks that a quota stopped a service in few periods after its start: 25%, or throttled_max.",
-        fails="A throttled service waits in each period until the next one begins, so its answers are late.",
+        what=(
+            "Checks that a quota stopped a service in few periods after its start: 25%, or throttled_max. Of fewer than 10 "
+            "periods, the throttled time counts. A start counts if it took more than half of start_timeout."
+        ),
+        fails=(
+            "A throttled service waits in each period until the next one begins, so its answers are late. A start that is "
+            "slow because of that can fail on a busier machine."
+        ),
         fix="Raise CPUQuota to the value that the remedy proposes, or raise throttled_max for work that can wait.",
         about=("cpu.stat", "cpu.max", "CPUQuota", "throttled", "throttled_max"),
         sources=(_KERNEL, "https://docs.kernel.org/scheduler/sched-bwc.html"),
