@@ -262,7 +262,7 @@ _STARTING: tuple[Property, ...] = (
 
 PROPERTIES: tuple[Property, ...] = (*_CONTROL, *_STARTUP, *_CONCURRENCY, *_STARTING)
 BY_NAME = {item.name: item for item in PROPERTIES}
-#: What bounds the use of a service by itself. A share does not, nor does a limit of swap alone.
+#: What bounds the use of a service by itself. A share does not, nor does a limit of swap alone, nor a list of all CPUs.
 BOUNDS = ("MemoryMax", "MemoryHigh", "CPUQuota", "TasksMax", "AllowedCPUs")
 #: Folders of the machine that belong to one unit by their names, not by its name (systemd.exec(5)).
 FOLDERS = ("StateDirectory", "RuntimeDirectory", "CacheDirectory", "LogsDirectory", "ConfigurationDirectory")

@@ -231,7 +231,7 @@ def _of_services(
     swap = value_or(facts.meminfo, {}).get("SwapTotal") != 0
     found = [item for one in seen for item in service_findings(one, required=config.require.controllers, swap=swap)]
     yield from excused(found, config.services, config.target.packages, door.files) if inside else found
-    yield from required_findings(plan, config.require)
+    yield from required_findings(plan, config.require, value_or(facts.online_cpus, frozenset()))
     tried = {item.label for item in plan.services}
     yield from own_unit_findings(
         (item for item in config.services if item.name in tried), [item.name for item in config.slices]

@@ -10,9 +10,9 @@ from cgroup_preflight.smoke.required import required_findings
 from tests.unit.smoke.fabricate import plan
 
 
-def judged(own: str, above: str = "", require: tuple[str, ...] = ()):
+def judged(own: str, above: str = "", require: tuple[str, ...] = (), cpus: int = 0):
     text = f'[slices.a]\n{above}\n[services.web]\nbinary = "x"\nslice = "a"\n{own}\n'
-    return required_findings(plan(text), Require(limits=require))
+    return required_findings(plan(text), Require(limits=require), frozenset(range(cpus)))
 
 
 @pytest.mark.parametrize(
@@ -73,3 +73,28 @@ def test_without_any_limit_what_is_required_is_told_too():
 def test_a_required_memory_limit_is_not_a_warning_too():
     (found,) = judged("TasksMax = 9", require=("MemoryMax",))
     assert found.status is Status.FAIL
+
+
+@pytest.mark.parametrize(
+    ("own", "above", "cpus", "limits"),
+    [
+        ("0-1", "", 2, False),
+        ("0-3", "", 2, False),
+        ("", "0-1", 2, False),
+        ("0-1", "0-3", 2, False),
+        ("0-1", "", 4, True),
+        ("1", "", 2, True),
+        ("1-2", "", 2, True),
+        ("0-1", "0", 2, True),
+        ("0", "0-1", 2, True),
+        ("0-1", "", 0, True),
+    ],
+)
+def test_a_list_of_every_cpu_is_no_limit(own, above, cpus, limits):
+    """Where the CPUs of the machine are unknown, it counts."""
+    lists = [f'AllowedCPUs = "{text}"' if text else "" for text in (own, above)]
+    (found,) = judged(*lists, cpus=cpus)
+    assert found.status is (Status.WARN if limits else Status.FAIL)
+    assert ("leaves out no CPU" in found.message) is not limits
+    assert [item.status for item in judged(f'{lists[0]}\nMemoryMax = "64M"', lists[1], cpus=cpus)] == []
+    assert [item.status for item in judged(f"{lists[0]}\nTasksMax = 9", lists[1], cpus=cpus)] == [Status.WARN]

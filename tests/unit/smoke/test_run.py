@@ -305,3 +305,11 @@ def test_a_quota_is_pushed_against_where_no_service_stops(in_slice, is_slice, ov
     """A quota of a slice is for all services in it: neither may take time that is the other's."""
     services = SimpleNamespace(over=lambda unit: unit in over)
     assert _may_begin(services, "run", SimpleNamespace(in_slice=in_slice, is_slice=is_slice)) is may
+
+
+@pytest.mark.parametrize(("cpus", "status"), [(2, Status.FAIL), (4, Status.WARN)])
+def test_a_list_of_every_cpu_of_the_machine_is_no_limit(tmp_path, cpus, status):
+    text = '[services.web]\nbinary = "dist/web"\nAllowedCPUs = "0-1"\n[services.web.smoke]\nduration = "1s"\n'
+    trial = Trial(tmp_path, text, online_cpus=frozenset(range(cpus)))
+    found = [item for item in trial.run().findings if "set for this service" in item.message]
+    assert [item.status for item in found] == [status]
