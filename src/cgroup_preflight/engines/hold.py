@@ -18,13 +18,18 @@ _PAUSE_MAX = 0.05
 
 
 def wait_until(clock: "Clock", done: Callable[[], bool], seconds: float, *, pause_max: float = _PAUSE_MAX) -> bool:
-    """Tries `done` until it is true or the time is over: the kernel's files cannot be waited on. The pauses grow."""
-    deadline, pause = clock.monotonic() + seconds, _PAUSE
+    """Tries `done` until it is true or the time is over: the kernel's files cannot be waited on. The pauses grow.
+
+    It is tried once more after the time, as an answer of another machine can be seconds old when it comes.
+    """
+    begun = clock.monotonic()
+    deadline, pause = begun + seconds, _PAUSE
     while not done():
-        if clock.monotonic() > deadline:
+        if begun > deadline:
             return False
         clock.sleep(pause)
         pause = min(pause * 1.5, pause_max)
+        begun = clock.monotonic()
     return True
 
 

@@ -244,7 +244,8 @@ class Session:
             for run in todo:
                 run.state = states.get(run.service.unit, UnitState() if whole else run.state)
             todo = [run for run in todo if not done(run)]
-            if not todo or self._clock.monotonic() > deadline:
+            # What was asked before the deadline can be old by the time of the answer.
+            if not todo or asked > deadline:
                 return
             # With many units an answer takes long: asking never takes more than a third of the time.
             self._clock.sleep(max(pause, 2 * (self._clock.monotonic() - asked)))

@@ -33,7 +33,8 @@ class Stop:
 
     def __init__(self, run: ServiceRun, now: float) -> None:
         self.run, self.asked = run, now
-        self.signalled = False
+        #: When its signal was noticed, None before; then its own time begins.
+        self.signalled: float | None = None
         self.seconds = 0.0
         self.pause = _LOOK_FIRST
         self.look_at = now + self.pause
@@ -89,22 +90,25 @@ class Stopper:
     def _note_signals(self, stopping: Iterable[Stop]) -> None:
         """Asks the manager about those that may have had no signal yet."""
         now = self._clock.monotonic()
-        due = {stop.run.service.unit: stop for stop in stopping if not stop.signalled and now >= stop.look_at}
+        due = {stop.run.service.unit: stop for stop in stopping if stop.signalled is None and now >= stop.look_at}
         phases = self._engine.phases(due) if due else {}
         for unit, stop in due.items():
             phase = phases.get(unit, Phase.OVER)
-            stop.signalled = phase in _SIGNALLED or now - stop.asked > _SIGNAL_SECONDS
+            after = self._clock.monotonic()
+            if phase in _SIGNALLED or now - stop.asked > _SIGNAL_SECONDS:
+                stop.signalled = after
             stop.pause = min(stop.pause * 2, _LOOK_MAX)
-            stop.look_at = self._clock.monotonic() + stop.pause
+            stop.look_at = after + stop.pause
 
     def _is_stopping(self, stop: Stop, seconds: float) -> bool:
         """Whether a service has not ended yet; kills it when its time is over."""
         run = stop.run
         if self._is_at_end(run):
             return False
-        if not stop.signalled:
+        if stop.signalled is None:
             return True
-        stop.seconds += seconds
+        # An answer can be late by more than a service may take: what passed before the signal is not its own time.
+        stop.seconds += min(seconds, self._clock.monotonic() - stop.signalled)
         late = stop.seconds - run.service.smoke.stop_timeout
         if late > 0 and not run.killed and (pids := self._still_running(run)):
             run.killed, run.outlasting = True, tuple(self._observer.command(pid) for pid in sorted(pids)[:_SHOWN])

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 #: No number of the kernel is larger than 2**64: more digits would be no number that can be divided as a float.
 DIGITS_MAX = 20
+#: /proc/uptime has hundredths of a second; nanoseconds.
+UPTIME_STEP = 10_000_000
 #: More than any kernel can have (CONFIG_NR_CPUS).
 _CPUS_MAX = 1 << 16
 #: include/linux/sched.h: a kernel thread; no program can set it.
@@ -71,6 +73,15 @@ def parse_number(text: str) -> int:
     if not word.isascii() or not word.isdigit() or len(word) > DIGITS_MAX:
         raise ValueError(f"not a number: {word[:40]!r}")
     return int(word)
+
+
+def parse_uptime(text: str) -> int:
+    """Nanoseconds since the start of the machine, in whole steps of UPTIME_STEP. Raises ValueError."""
+    seconds, point, hundredths = text.split(" ", 1)[0].partition(".")
+    digits = seconds + hundredths
+    if not (point and seconds and len(hundredths) == 2 and digits.isascii() and digits.isdigit() and len(digits) <= 15):
+        raise ValueError("not an uptime")
+    return int(digits) * UPTIME_STEP
 
 
 def parse_cpu_list(text: str) -> frozenset[int]:

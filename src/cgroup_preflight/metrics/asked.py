@@ -9,6 +9,7 @@ from cgroup_preflight.core.reading import Known, Missing, Reading, value_or
 from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.host.procfs import parse_cpu_list, read_kernel
 from cgroup_preflight.host.remote.rounds import AskedFs
+from cgroup_preflight.host.remote.stamps import BEFORE, span_of
 from cgroup_preflight.metrics.moment import Moment, MomentReader
 from cgroup_preflight.metrics.page import Page
 from cgroup_preflight.metrics.readings import Readings
@@ -108,11 +109,6 @@ def page_of(fs: AskedFs, slices: Sequence[str], depth: int) -> Readings:
 
 def _clock(fs: AskedFs) -> Callable[[], int]:
     """Nanoseconds since the host was started, by /proc/uptime, which has hundredths of a second."""
-    text = fs.quick("/proc/uptime")
-    words = text.value.split() if isinstance(text, Known) else []
-    try:
-        moment = round(float(words[0][:32]) * 1e9)
-    except (IndexError, ValueError, OverflowError):
-        raise HostError(f"its clock cannot be read: {text if isinstance(text, Missing) else 'an odd text'}",
-                        where="/proc/uptime", remedy=_REMEDY) from None  # fmt: skip
+    text = fs.quick(BEFORE)
+    moment = span_of(text, text).middle_ns
     return lambda: moment

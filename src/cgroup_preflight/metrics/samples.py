@@ -217,6 +217,7 @@ class Snapshot:
     `started_ns` and `stamp_ns` are CLOCK_MONOTONIC when the reading began and ended, `wall` the wall clock at its end in
     seconds. `errors` counts what could not be read so far, by reason: `vanished`, `denied` or `failed`. `changed` has the
     paths that came, went or changed since the last reading of the same tree, each with the files that changed.
+    `slack_ns` is how wrong the stamps of the samples are at most, where another host was asked.
     """
 
     started_ns: int
@@ -225,6 +226,7 @@ class Snapshot:
     samples: Mapping[str, Sample]
     errors: Mapping[str, int]
     changed: Mapping[str, AbstractSet[str]] = field(default_factory=dict)
+    slack_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -352,11 +352,21 @@ class Hands:
         return winner(texts, name)
 
 
+def looks(clock: Clock, seconds: float) -> Iterator[bool]:
+    """Moments to look at the host, with pauses, and whether each is the last one, without an end of its own.
+
+    The last one begins after the time is over: an answer of another machine can be seconds old when it comes.
+    """
+    until = clock.monotonic() + seconds
+    while True:
+        yield clock.monotonic() > until
+        clock.sleep(POLL)
+
+
 def restored(hands: Hands, clock: Clock, left: Sequence[str]) -> str:
     """Restores the old values but those of `left`; why they are not back, empty when they are. Raises HostError."""
     words = hands.restore(left)
-    until = clock.monotonic() + VERIFY_SECONDS
-    while True:
+    for is_last in looks(clock, VERIFY_SECONDS):
         found = [item for item in hands.read_back(hands.old, held=False) if item.name not in left]
         # Where more memory was allowed meanwhile, the old limit can be below what is in use now.
         found += [item for item in hands.over_usage(hands.old) if item.name not in left]
@@ -366,6 +376,6 @@ def restored(hands: Hands, clock: Clock, left: Sequence[str]) -> str:
                 clock.sleep(POLL)
                 hands.bring(left)
             return ""
-        if clock.monotonic() > until:
-            return "; ".join([words, *map(str, found), *(f"{path} is not as it was" for path in files)]).strip("; ")
-        clock.sleep(POLL)
+        if is_last:
+            break
+    return "; ".join([words, *map(str, found), *(f"{path} is not as it was" for path in files)]).strip("; ")

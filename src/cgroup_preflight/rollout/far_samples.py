@@ -1,13 +1,13 @@
 """The counters of the cgroups that matter to a rollout of another machine: all of them in two questions."""
 
 import errno
-import time
 from collections.abc import Callable, Mapping, Sequence
 
 from cgroup_preflight.core.errors import HostError
 from cgroup_preflight.core.reading import Known, Missing, Reading, Why
 from cgroup_preflight.core.records import TYPE_CHECKING
 from cgroup_preflight.core.report import Remedy
+from cgroup_preflight.host.remote.stamps import AFTER, BEFORE, span_of
 from cgroup_preflight.metrics.samples import Sample, Snapshot
 
 if TYPE_CHECKING:
@@ -29,18 +29,27 @@ class FarTree:
         self._parents = {path.rpartition("/")[0] for path in units}
 
     def snapshot(self, *, full: bool = False) -> Snapshot:  # noqa: ARG002 - every reading is whole
-        """One reading. Raises HostError."""
-        started = time.monotonic_ns()
+        """One reading, at the time of the host's own clock. Raises HostError."""
         numbers = {path: number for path, number in self._listed() if self._matters(path)}
         asked = {(path, name): f"{self._mount}{path}/{name}" for path in numbers for name in _FILES}
-        found = self._files.many(asked.values())
-        stamp = time.monotonic_ns()
+        found = self._files.many((BEFORE, *asked.values(), AFTER))
+        span = span_of(found[BEFORE], found[AFTER])
         errors = _errors(asked, found)
         samples = {
-            path: Sample(cgroup=path, cgroup_id=numbers[path], stamp_ns=stamp, files=files, errors=errors.get(path, {}))
+            path: Sample(
+                cgroup=path, cgroup_id=numbers[path], stamp_ns=span.middle_ns, files=files, errors=errors.get(path, {})
+            )
             for path, files in self._texts(asked, found).items()
-        }
-        return Snapshot(started_ns=started, stamp_ns=stamp, wall=time.time(), samples=samples, errors={})
+        }  # fmt: skip
+        # Nothing in a rollout looks at the wall clock of a reading.
+        return Snapshot(
+            started_ns=span.began_ns,
+            stamp_ns=span.middle_ns,
+            wall=0.0,
+            samples=samples,
+            errors={},
+            slack_ns=span.slack_ns,
+        )
 
     def _listed(self) -> Sequence[tuple[str, int]]:
         listed = self._folders()

@@ -8,7 +8,7 @@ import enum
 from collections.abc import Iterable, Mapping, Sequence
 
 from cgroup_preflight.config.rollout import Thresholds
-from cgroup_preflight.core.records import dataclass, field
+from cgroup_preflight.core.records import dataclass, field, replace
 
 
 class Verdict(enum.IntEnum):
@@ -43,7 +43,8 @@ class Window:
     `void`: why nothing can be said (a counter went back, another cgroup). `at_once`: what is taken back without asking
     further. Shares are of the time (pressure, 0 to 1) or of the periods of the quota (throttled, 0 to 1), the worst of
     all slices of the rollout; None where the kernel does not say. Rates are per second. `neighbours` are the shares of
-    CPU and memory pressure of sibling slices, by name.
+    CPU and memory pressure of sibling slices, by name. `seconds` may be wrong by `slack`, and so may all that is divided
+    by it: of another host, the time of a reading is known only as exactly as its answers came together.
     """
 
     seconds: float
@@ -58,6 +59,7 @@ class Window:
     control_waiting: float | None = None
     neighbours: Mapping[str, float] = field(default_factory=dict)
     answers: tuple[Answer, ...] = ()
+    slack: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,10 +76,19 @@ def judge(windows: Sequence[Window], baseline: Sequence[Window], limits: Thresho
     """The verdict on the windows of one stage, against those before the first change."""
     real = [window for window in windows if not window.void]
     found: list[tuple[Verdict, str]] = [(Verdict.FAILED, reason) for window in windows for reason in window.at_once]
-    bad = [tuple(_bad(window, baseline, limits)) for window in real]
+    low, high = ([_at(item, most=most) for item in baseline] for most in (False, True))
+    bad = [tuple(_bad(_at(window, most=False), high, limits)) for window in real]
     failed = [reasons for reasons in bad if reasons]
+    unsure = [window for window, reasons in zip(real, bad, strict=True)
+              if not reasons and _could_be_bad(_at(window, most=True), low, limits)]  # fmt: skip
     if len(failed) > limits.failures_max:
         found += [(Verdict.FAILED, reason) for reason in failed[-1]]
+    elif len(failed) + len(unsure) > limits.failures_max:
+        # Before the first change, there may be slack, too.
+        slack, seconds = max((item.slack, item.seconds) for item in (*unsure, *baseline))
+        found.append(
+            (Verdict.INCONCLUSIVE, f"the host answered too slowly: {slack:.2g}s of {seconds:.2g}s are in doubt")
+        )
     found += _of_answers(real, limits)
     if len(real) < limits.samples_min:
         voided = [window.void for window in windows if window.void]
@@ -86,6 +97,30 @@ def judge(windows: Sequence[Window], baseline: Sequence[Window], limits: Thresho
     verdict = max((each for each, _ in found), default=Verdict.SUCCESS)
     reasons = tuple(dict.fromkeys(reason for each, reason in found if each is verdict))
     return Judgement(verdict=verdict, reasons=reasons, numbers=_numbers(real, baseline), samples=len(real))
+
+
+def _at(window: Window, *, most: bool) -> Window:
+    """The window with the largest shares that its slack allows, or the smallest; those of the control slices the other way."""
+    if not window.slack:
+        return window
+    up = window.seconds / max(window.seconds - window.slack, 1e-9)
+    down = window.seconds / (window.seconds + window.slack)
+    own, control = (up, down) if most else (down, up)
+    return replace(
+        window, cpu_waiting=_times(window.cpu_waiting, own), memory_stalled=_times(window.memory_stalled, own),
+        memory_events=_times(window.memory_events, own), control_waiting=_times(window.control_waiting, control),
+        neighbours={name: share * own for name, share in window.neighbours.items()},
+    )  # fmt: skip
+
+
+def _times(value: float | None, factor: float) -> float | None:
+    return None if value is None else value * factor
+
+
+def _could_be_bad(window: Window, baseline: Sequence[Window], limits: Thresholds) -> bool:
+    """Whether a window with its largest shares is a failed one, or one that is taken back at once."""
+    stalled = window.slack > 0 and (window.memory_stalled or 0.0) > limits.memory_stalled_max
+    return stalled or any(_bad(window, baseline, limits))
 
 
 def _bad(window: Window, baseline: Sequence[Window], limits: Thresholds) -> Iterable[str]:

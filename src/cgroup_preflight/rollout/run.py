@@ -10,7 +10,7 @@ from contextlib import suppress
 from cgroup_preflight.config.model import Rollout
 from cgroup_preflight.core.errors import HostError
 from cgroup_preflight.core.report import Remedy
-from cgroup_preflight.rollout.apply import POLL, VERIFY_SECONDS, Hands, Mismatch, Where, restored
+from cgroup_preflight.rollout.apply import POLL, VERIFY_SECONDS, Hands, Mismatch, Where, looks, restored
 from cgroup_preflight.rollout.base import Clock, Watcher
 from cgroup_preflight.rollout.journal import Journal, JournalError
 from cgroup_preflight.rollout.judge import Judgement, Verdict, Window, judge
@@ -222,13 +222,14 @@ class Runner:
 
     def _verify(self, values: Limits) -> bool:
         """Whether the values read back in all ways; if not, the rollback has begun."""
-        until = self._clock.monotonic() + VERIFY_SECONDS
-        while found := self._hands.read_back(values, held=True):
+        for is_last in looks(self._clock, VERIFY_SECONDS):
+            found = self._hands.read_back(values, held=True)
+            if not found:
+                break
             alarms = self._watcher.alarms()
-            if alarms or self._clock.monotonic() > until:
+            if alarms or is_last:
                 self._roll_back("; ".join(alarms)) if alarms else self._disagree(found)
                 return False
-            self._clock.sleep(POLL)
         until = self._clock.monotonic() + self._config.deadline
         while usage := self._hands.over_usage(values):
             alarms = self._watcher.alarms()
@@ -362,8 +363,7 @@ class Runner:
         self._add("promote")
         self._arm()
         why = self._hands.promote()
-        until = self._clock.monotonic() + VERIFY_SECONDS
-        while not why:
+        for is_last in () if why else looks(self._clock, VERIFY_SECONDS):
             self._renew()
             found = (*self._hands.read_back(self._hands.new, held=False), *self._hands.over_usage(self._hands.new))
             missing = self._hands.unpromoted()
@@ -378,10 +378,9 @@ class Runner:
                     self._say("done: the new values are persistent")
                     return
                 break
-            if self._clock.monotonic() > until:
+            if is_last:
                 why = "; ".join([*map(str, found), *missing])
-            else:
-                self._clock.sleep(POLL)
+                break
         self._roll_back(why or "the manager's timer restored the old values meanwhile")
 
     def _restore_unwritten(self, error: JournalError) -> None:

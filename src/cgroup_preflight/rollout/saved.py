@@ -68,7 +68,7 @@ def fields(saved: Saved) -> dict[str, Any]:
              "slices": list(stage.slices), "squeeze": stage.squeeze}
             for stage in saved.stages
         ],
-        "baseline": [{"seconds": item.seconds, "void": item.void, "neighbours": dict(item.neighbours),
+        "baseline": [{"seconds": item.seconds, "slack": item.slack, "void": item.void, "neighbours": dict(item.neighbours),
                       **{name: getattr(item, name) for name in _NUMBERS}} for item in saved.baseline],
         "config": {
             **{name: getattr(config, name) for name in _SPANS},
@@ -169,7 +169,11 @@ def _window(item: Mapping[str, Any]) -> Window:
     numbers: dict[str, Any] = {name: None if item[name] is None else _number(item[name]) for name in _NUMBERS}
     numbers["periods"] = int(numbers["periods"] or 0)
     neighbours = {_text(name): _number(value) for name, value in item["neighbours"].items()}
-    return Window(seconds=_number(item["seconds"]), void=_text(item["void"]), neighbours=neighbours, **numbers)
+    # Journals of earlier versions have no slack.
+    slack = _number(item.get("slack", 0.0))
+    return Window(
+        seconds=_number(item["seconds"]), slack=slack, void=_text(item["void"]), neighbours=neighbours, **numbers
+    )
 
 
 def _text(value: object) -> str:

@@ -15,6 +15,7 @@ from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.engines import bus
 from cgroup_preflight.engines.answers import answered, cannot_write, error_words, first_line
 from cgroup_preflight.engines.choice import EngineChoice
+from cgroup_preflight.engines.hold import wait_until
 from cgroup_preflight.host.cgroup import Effective, Observer
 from cgroup_preflight.host.command import CommandRunner, Completed
 from cgroup_preflight.host.systemd import parse_unit_show
@@ -265,12 +266,7 @@ class Systemd:
 
     def _becomes(self, *states: str, unit: str = _TIMER) -> bool:
         """Whether a unit is in one of the states, soon."""
-        until = self._clock.monotonic() + _WAIT_SECONDS
-        while not self._is(unit, *states):
-            if self._clock.monotonic() > until:
-                return False
-            self._clock.sleep(_POLL)
-        return True
+        return wait_until(self._clock, lambda: self._is(unit, *states), _WAIT_SECONDS, pause_max=_POLL)
 
     def _is(self, unit: str, *states: str) -> bool:
         return self._show([unit], ("Id", "ActiveState")).get(unit, {}).get("ActiveState", "inactive") in states

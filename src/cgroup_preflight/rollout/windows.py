@@ -51,13 +51,17 @@ def window_of(
     units = {path: found.get(path) for path in watched.units}
     seconds = (after.stamp_ns - before.stamp_ns) / 1e9
     at_once = (*_kills(before, after, watched.units), *troubles(*services))
+    slack = (before.slack_ns + after.slack_ns) / 1e9
     void = next((f"{path}: {why}" for path, item in units.items() if (why := _void(item))), "")
-    if void or seconds <= 0:
-        return Window(seconds=max(seconds, 0.0), void=void or "no time has passed", at_once=at_once, answers=answers)
+    if not void and seconds <= slack:
+        void = f"of {seconds:.2g}s nobody knows {slack:.2g}s" if seconds > 0 else "no time has passed"
+    if void:
+        return Window(seconds=max(seconds, 0.0), void=void, at_once=at_once, answers=answers)
     known = [item for item in units.values() if item is not None]
     control = [item for path in watched.control if (item := found.get(path)) is not None and not item.void]
     stalled = _most(_share(item, "memory.pressure full") for item in known)
-    if stalled is not None and stalled > stalled_max:
+    # Taken back at once is only what is certain.
+    if stalled is not None and stalled * seconds / (seconds + slack) > stalled_max:
         at_once = (
             *at_once,
             f"all tasks waited for memory {stalled:.0%} of {seconds:.0f}s, and {stalled_max:.0%} is allowed",
@@ -67,7 +71,7 @@ def window_of(
     if worst is None and not answers and not any(item.counters for item in known):
         return Window(seconds=seconds, void="the kernel shows no counters", at_once=at_once)
     return Window(
-        seconds=seconds, at_once=at_once,
+        seconds=seconds, slack=slack, at_once=at_once,
         periods=worst[1] if worst else 0, throttled=worst[0] if worst else None,
         cpu_waiting=_most(_share(item, "cpu.pressure some") for item in known), memory_stalled=stalled,
         memory_events=_most(_rate(item, ("memory.events high", "memory.events max")) for item in known),

@@ -37,6 +37,7 @@ PARSERS = {
     "number": procfs.parse_number,
     "cpu_list": procfs.parse_cpu_list,
     "line": procfs.parse_line,
+    "uptime": procfs.parse_uptime,
     "unit_show": parse_unit_show,
 }
 ANY = st.one_of(
@@ -364,3 +365,11 @@ def test_a_number_that_no_kernel_has_is_another_form(parse, text):
 def test_pressure_is_a_finite_number(number):
     with pytest.raises(ValueError, match="not a number"):
         parse_pressure(f"some avg10={number} total=1")
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [("0.00 0.00\n", 0), ("12.34 5.00\n", 12_340_000_000), ("99999999.99 1.00", 99_999_999_990_000_000)],
+)
+def test_an_uptime_is_in_nanoseconds(text, found):
+    assert procfs.parse_uptime(text) == found

@@ -113,3 +113,31 @@ def test_the_order_of_samples_does_not_matter_and_more_harm_is_never_better(some
     assert judge([*some, window(at_once=("a unit failed",))], base, LIMITS).verdict is Verdict.FAILED
     if found is Verdict.SUCCESS:
         assert sum(not item.void for item in some) >= LIMITS.samples_min
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [{"cpu_waiting": 0.105}, {"memory_stalled": 0.095}, {"memory_events": 1.05}, {"neighbours": {"db.slice": 0.105}}],
+)
+def test_what_the_slack_of_a_sample_leaves_open_is_neither_a_success_nor_a_failure(bad):
+    exact = judge((QUIET, QUIET, window(**bad)), BASE, LIMITS).verdict
+    assert exact is (Verdict.SUCCESS if "memory_stalled" in bad else Verdict.FAILED)
+    found = judge((QUIET, QUIET, window(**bad, slack=1.0)), BASE, LIMITS)
+    assert found.verdict is Verdict.INCONCLUSIVE
+    assert "1s of 10s are in doubt" in found.reasons[0]
+    # What is far from the border is decided all the same, and a single bad sample among allowed ones, too.
+    assert judge((QUIET, QUIET, window(slack=1.0)), BASE, LIMITS).verdict is Verdict.SUCCESS
+    assert judge((QUIET, QUIET, window(cpu_waiting=0.5, slack=1.0)), BASE, LIMITS).verdict is Verdict.FAILED
+    assert judge((QUIET, QUIET, window(**bad, slack=1.0)), BASE, Thresholds(failures_max=1)).verdict is Verdict.SUCCESS
+
+
+def test_the_slack_before_the_first_change_counts_too():
+    """A baseline that looks too high must not excuse what came later, nor one that looks too low accuse it."""
+    base = (window(cpu_waiting=0.2, slack=2.0),) * 3
+    for share, verdict in (
+        (0.2, Verdict.SUCCESS),
+        (0.38, Verdict.INCONCLUSIVE),
+        (0.45, Verdict.INCONCLUSIVE),
+        (0.7, Verdict.FAILED),
+    ):
+        assert judge((window(cpu_waiting=share),) * 3, base, LIMITS).verdict is verdict, share
