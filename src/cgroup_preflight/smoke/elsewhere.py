@@ -1,26 +1,24 @@
 """A run on another machine: the programs and files of the project go there, and a guard ends the run if the connection is lost."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from cgroup_preflight.config.model import Config
 from cgroup_preflight.core.errors import HostError
 from cgroup_preflight.core.quantities import format_bytes
-from cgroup_preflight.core.reading import Known
 from cgroup_preflight.core.records import TYPE_CHECKING, dataclass, replace
-from cgroup_preflight.core.report import Remedy
+from cgroup_preflight.core.report import Finding, Remedy
 from cgroup_preflight.core.unit_values import is_yes
 from cgroup_preflight.engines.guard import LONG_SECONDS, Guard, SigningClock, SigningProcesses
 from cgroup_preflight.engines.run_scope import Guarded
 from cgroup_preflight.plan.model import Plan, ServicePlan
+from cgroup_preflight.smoke import full_disk
 
 if TYPE_CHECKING:
     from cgroup_preflight.engines.choice import EngineChoice
     from cgroup_preflight.host.door import Door
 
-#: What must be free besides the files: the output of services, and what the payloads say.
-_SPARE = 64 << 20
 _SECONDS = 30.0
 #: Where absolute paths of programs are below the private folder.
 ABSOLUTE = "absolute"
@@ -61,20 +59,32 @@ class Elsewhere:
         After an error the guard stays, and ends what the end of the run could not.
         """
         guard = Guard(self._choice, door, guarded, self._systemd)
-        guard.begin()
-        self._copy(door, guard, guarded.folder, plan, say)
-        guard.sign()
+        try:
+            guard.begin()
+            self._copy(door, guard, guarded.folder, plan, say)
+            guard.sign()
+            yield self._there(door, guard, guarded.folder, config, plan)
+            # Fails where the guard has begun to end the run: what was seen since then is not the fault of a service.
+            guard.sign()
+        except HostError as error:
+            if (full := full_disk.named(door, guarded.folder, error)) is not None:
+                raise full from error
+            raise
+        guard.end()
+
+    def judged(self, door: "Door", folder: str, findings: Sequence[Finding]) -> tuple[Finding, ...]:
+        """The findings of a run, of which a full disk there can explain some (`smoke.full_disk`)."""
+        return full_disk.excused(door, folder, findings)
+
+    def _there(self, door: "Door", guard: Guard, folder: str, config: Config, plan: Plan) -> There:
         signing = replace(
             door, clock=SigningClock(guard, door.clock), processes=SigningProcesses(guard, door.processes)
         )
-        home = os.path.normpath(f"{guarded.folder}/{self._carried.home}")
-        services = (_moved(item, guarded.folder, home) for item in plan.services)
-        yield There(
+        home = os.path.normpath(f"{folder}/{self._carried.home}")
+        services = (_moved(item, folder, home) for item in plan.services)
+        return There(
             door=signing, config=replace(config, folder=home), plan=replace(plan, services=tuple(services)),
         )  # fmt: skip
-        # Fails where the guard has begun to end the run: what was seen since then is not the fault of a service.
-        guard.sign()
-        guard.end()
 
     def _copy(self, door: "Door", guard: Guard, folder: str, plan: Plan, say: Callable[[str], None]) -> None:
         files = self._carried.files
@@ -111,12 +121,9 @@ def _has_user(service: ServicePlan) -> bool:
 
 def _require_space(door: "Door", folder: str, size: int) -> None:
     """Raises HostError where the files do not fit."""
-    done = door.programs.run(("df", "-Pk", "--", folder), timeout=_SECONDS)
-    words = done.value.stdout.splitlines()[-1].split() if isinstance(done, Known) and done.value.stdout else []
-    # POSIX: name, blocks, used, available.
-    free = int(words[3]) << 10 if len(words) > 4 and words[3].isdigit() else None
-    if free is not None and free < size + _SPARE:
+    free = full_disk.free_bytes(door, folder)
+    if free is not None and free < size + full_disk.SPARE:
         raise HostError(
-            f"{folder} of {door.host} has {format_bytes(free)} free, and the run needs {format_bytes(size + _SPARE)}",
+            f"{folder} of {door.host} has {format_bytes(free)} free, and the run needs {format_bytes(size + full_disk.SPARE)}",
             where=door.host, remedy=Remedy(title="free space there"),
         )  # fmt: skip

@@ -116,7 +116,10 @@ def prove(
         plan = scoped(shipped, run_name, in_place=inside)
         run = _Run(config=config, plan=plan, facts=facts, engine=engine, door=door, name=run_name, folder=folder,
                    user=user, inside=inside)  # fmt: skip
-        return _proved(run, say, before_start, moves=moves)
+        result = _proved(run, say, before_start, moves=moves)
+        if elsewhere is not None:
+            result = replace(result, findings=elsewhere.judged(door, folder, result.findings))
+        return result
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

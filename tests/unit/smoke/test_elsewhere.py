@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from cgroup_preflight.core import codes
 from cgroup_preflight.core.errors import HostError
+from cgroup_preflight.core.report import Status
 from cgroup_preflight.engines.choice import EngineChoice
 from cgroup_preflight.engines.run_scope import Guarded
 from cgroup_preflight.host.door import Door
@@ -115,6 +117,41 @@ def test_a_full_disk_is_said_before_anything_is_copied(door, played, tmp_path):
     with pytest.raises(HostError, match=r"has 10K free, and the run needs 64\.1M"), trial.prepared(door):
         pass
     assert os.listdir(trial.folder) == ["alive"]
+
+
+def test_where_no_folder_has_space_each_is_named_with_what_it_has(door, played):
+    (played / "df").write_text("#!/bin/sh\necho tmpfs 100 90 10 90% /x\n")
+    (played / "df").chmod(0o755)
+    with pytest.raises(HostError, match=r"no folder with space .* \(131072 KiB needed, .*, 10 KiB free in /tmp\)"):
+        door.files.private_folder("cgpftest02-")
+
+
+def test_an_error_after_the_disk_has_filled_says_so(door, played, tmp_path):
+    trial = Trial(tmp_path)
+    with (
+        pytest.raises(HostError, match=r"^the disk of far is full: 10 KiB free in .*\(broken\)$"),
+        trial.prepared(door),
+    ):
+        (played / "df").write_text("#!/bin/sh\necho tmpfs 100 90 10 90% /x\n")
+        (played / "df").chmod(0o755)
+        raise HostError("broken", remedy=None)  # type: ignore[arg-type]
+    assert "systemctl stop" not in (played / "calls").read_text()
+
+
+def test_what_a_full_disk_explains_is_judged_by_the_machine_itself(door, played, tmp_path):
+    """Its `du` tells whose output fills it."""
+    trial = Trial(tmp_path)
+    findings = [codes.READINESS.finding(Status.FAIL, name, "not ready") for name in ("web", "far")]
+    with trial.prepared(door):
+        (played / "df").write_text("#!/bin/sh\necho tmpfs 100 90 10 90% /x\n")
+        (played / "df").chmod(0o755)
+        with (trial.folder / "far").open("wb") as output:
+            os.posix_fallocate(output.fileno(), 0, 40 << 20)
+        elsewhere = Elsewhere(EngineChoice(name="systemd"), 255, trial.carried)
+        found = elsewhere.judged(door, str(trial.folder), findings)
+        (trial.folder / "far").unlink()
+    assert [item.status for item in found] == [Status.UNVERIFIED, Status.FAIL]
+    assert "the disk of far is full: 10 KiB free" in found[0].message
 
 
 def test_a_copy_that_fails_says_why(door, tmp_path):

@@ -267,6 +267,32 @@ def test_a_service_that_fails_fails_the_run_and_the_probes_run_all_the_same(tmp_
     assert (found["CGP503"], found["CGP511"]) == ({Status.FAIL}, {Status.PASS})
 
 
+class Elsewhere:
+    """Another machine, which can judge what was found while the folder of the run is there."""
+
+    def __init__(self) -> None:
+        self.judged_in: list[tuple[bool, int]] = []
+
+    @contextlib.contextmanager
+    def prepared(self, door, guarded, config, plan, say):
+        yield SimpleNamespace(door=door, config=config, plan=plan)
+
+    def judged(self, _door, folder, findings):
+        self.judged_in.append((os.path.isdir(folder), len(findings)))
+        return tuple(
+            replace(item, status=Status.UNVERIFIED) if item.status is Status.FAIL else item for item in findings
+        )
+
+
+def test_another_machine_judges_what_was_found_before_its_folder_goes(tmp_path):
+    trial, elsewhere = Trial(tmp_path), Elsewhere()
+    ended = Exit(how=How.EXITED, status=1)
+    trial.units.programs = {"web": Program(ends_after=1, ended=ended, result="exit-code")}
+    result = trial.run(elsewhere=elsewhere)
+    assert by_code(result)["CGP503"] == {Status.UNVERIFIED}
+    assert elsewhere.judged_in == [(True, len(result.findings))]
+
+
 def test_what_a_crashed_run_left_is_removed_first(tmp_path):
     trial = Trial(tmp_path)
     (tmp_path / "cgpf0123456789ab.slice").write_text("# owner: pid 7 started 7 namespace 42\n")

@@ -49,15 +49,17 @@ def private_folder(prefix: str) -> Script:
     """
     name = quoted((prefix,))
     text = f"""
+s=
 for d in {_PLACES}; do
     [ -d "$d" ] && [ -w "$d" ] || continue
     f=$(df -Pk -- "$d" 2>/dev/null | tail -n 1 | {{ read -r a b c d e; echo "$d"; }})
+    s="$s, ${{f:-?}} KiB free in $d"
     [ "${{f:-0}}" -ge {_FREE} ] 2>/dev/null || continue
     p=$(mktemp -d -- "$d"/{name}XXXXXXXXXX) || continue
     printf '#!/bin/sh\\n' > "$p/try" && chmod 700 "$p/try" && "$p/try" && rm -f -- "$p/try" && echo "$p" && break
     rm -rf -- "$p"
 done 2>/dev/null
-[ -n "$p" ] && [ -d "$p" ] || {{ echo 'no folder with space in which programs may be executed' >&2; exit 1; }}
+[ -n "$p" ] && [ -d "$p" ] || {{ echo "no folder with space in which programs may be executed ({_FREE} KiB needed$s)" >&2; exit 1; }}
 sh -c {quoted((_CLEANER,))} "$p" $$ </dev/null >/dev/null 2>&1 3>&- &"""
     return Script(text=text, seconds=_SECONDS)
 
