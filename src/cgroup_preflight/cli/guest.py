@@ -3,19 +3,18 @@
 import argparse
 import datetime as dt
 import os
-import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from cgroup_preflight.cli import guest_import, options
 from cgroup_preflight.cli.guest_run import say
+from cgroup_preflight.cli.guest_shell import attach
 from cgroup_preflight.config import DEFAULT_DISTRO
 from cgroup_preflight.config.keys import DISTROS, KERNELS, parse_package
 from cgroup_preflight.core.errors import ExitStatus, UsageError
 from cgroup_preflight.core.quantities import QuantityError
 from cgroup_preflight.core.report import Remedy
-from cgroup_preflight.guest import image, saved_state, tools, uml_kernel
+from cgroup_preflight.guest import bytecode, image, saved_state, tools, uml_kernel
 from cgroup_preflight.guest.bare import BareGuest
 from cgroup_preflight.guest.contents import contents_in
 from cgroup_preflight.guest.machine import PROGRAMS
@@ -305,6 +304,7 @@ def _remove(args: argparse.Namespace) -> int:
         else:
             image.remove(name, folder)
         options.write_stdout(f"removed {name}\n")
+    bytecode.remove_unused(folder)
     return ExitStatus.PASS
 
 
@@ -352,49 +352,4 @@ def _run(args: argparse.Namespace) -> int:
 
 def _shell(args: argparse.Namespace) -> int:
     with _guest(args) as guest:
-        return _attach(guest)
-
-
-#: Seconds that the guest waits for output before we read the keyboard again: the largest delay of a key.
-_TURN = 0.03
-
-
-def _attach(guest: Guest | BareGuest) -> int:
-    """Runs a shell in `guest` on this terminal (or on pipes) until it ends; its exit status. Raises HostError."""
-    import select
-    import shutil
-
-    keyboard, screen = sys.stdin.fileno(), sys.stdout.fileno()
-    size = shutil.get_terminal_size()
-    guest.open_terminal(["bash", "-l"], rows=size.lines, columns=size.columns)
-    watched = [keyboard]
-    with _raw(keyboard):
-        while True:
-            typed = b""
-            if watched and select.select(watched, [], [], 0)[0]:
-                typed = os.read(keyboard, 1024)
-                if not typed:
-                    # The end of a pipe is Ctrl-D at a terminal.
-                    watched, typed = [], b"\x04"
-            shown, status = guest.exchange(typed, timeout=_TURN)
-            while shown:
-                shown = shown[os.write(screen, shown) :]
-            if status is not None:
-                return status
-
-
-@contextmanager
-def _raw(keyboard: int) -> Iterator[None]:
-    """Sends every key to the guest, Ctrl-C too."""
-    import termios
-    import tty
-
-    if not os.isatty(keyboard):
-        yield
-        return
-    before = termios.tcgetattr(keyboard)
-    tty.setraw(keyboard)
-    try:
-        yield
-    finally:
-        termios.tcsetattr(keyboard, termios.TCSADRAIN, before)
+        return attach(guest)

@@ -2,15 +2,19 @@
 
 The compiled modules decide the verdicts of all later guests. They are therefore made when the image is built, before any
 script of a package that somebody named, or in a guest before the first service starts.
+
+Their folders are `bytecode/IMAGE+SOURCE` next to the images. A run locks the one it uses, so that nobody removes it meanwhile.
 """
 
+import contextlib
+import fcntl
 import hashlib
 import os
 import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -57,6 +61,36 @@ def cached(folder: Path, image_name: str) -> Path | None:
     return home if home.is_dir() else None
 
 
+@contextlib.contextmanager
+def in_use(folder: Path, image_name: str) -> Iterator[Path | None]:
+    """What `cached` returns, which `remove_unused` leaves until the end."""
+    home = cached(folder, image_name)
+    lock = _lock(home, fcntl.LOCK_SH) if home is not None else None
+    try:
+        if lock is not None:
+            with contextlib.suppress(OSError):
+                os.utime(lock)
+        yield home if lock is not None else None
+    finally:
+        if lock is not None:
+            os.close(lock)
+
+
+def remove_unused(folder: Path) -> None:
+    """Removes modules of images that are not in cache `folder`, and those of other sources that nobody used for a day.
+
+    It leaves those that a run has locked.
+    """
+    try:
+        homes = list(_bytecode(folder).iterdir())
+    except OSError:  # there are none
+        return
+    source = _source_key()
+    for home in homes:
+        if not _is_of_use(home, folder, source):
+            _remove(home)
+
+
 def start_compiling(root: Path) -> "subprocess.Popen[bytes] | None":
     """Starts to compile this package with the Python in the tree `root`; None where it has none. Raises OSError."""
     if not os.path.lexists(root / "usr/bin/python3"):
@@ -76,11 +110,20 @@ def pack_compiled(root: Path, process: "subprocess.Popen[bytes]", archive: Path)
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def keep(archive: Path, folder: Path, image_name: str) -> None:
-    """Caches what `pack_compiled` made for an image, if it did."""
-    if archive.exists():
-        _keep(archive.read_bytes(), _home(folder, image_name))
-        archive.unlink()
+def taken(archive: Path) -> bytes:
+    """What `pack_compiled` made, which goes from its place; nothing where it made none. Raises OSError."""
+    if not archive.exists():
+        return b""
+    packed = archive.read_bytes()
+    archive.unlink()
+    return packed
+
+
+def keep(packed: bytes, folder: Path, image_name: str) -> None:
+    """Caches `taken` modules, if there are any, for an image that is in cache `folder`; removes those that are of no use."""
+    if packed:
+        _keep(packed, _home(folder, image_name))
+    remove_unused(folder)
 
 
 class Runs(Protocol):
@@ -100,7 +143,7 @@ def compile_in(guest: Runs, folder: Path, image_name: str) -> str:
         return f"{INPUT_DIR}/{SOURCE_INPUT}"
     packed = guest.run(["tar", "-cf", "-", "-C", f"{_WORK}/{PACKAGE}", "."], timeout=60)
     if packed.returncode == 0 and len(packed.stdout) <= _SIZE_MAX:
-        _keep(packed.stdout, _home(folder, image_name))
+        keep(packed.stdout, folder, image_name)
     return _WORK
 
 
@@ -116,7 +159,6 @@ def _keep(packed: bytes, home: Path) -> None:
             for member in archive:
                 _unpack(archive, member, work / PACKAGE)
         bundle.pack(work / PACKAGE)
-        _remove_old(home)
         (work / PACKAGE).rename(home)
     except (OSError, tarfile.TarError):  # another job was faster, or the disk is full
         return
@@ -134,15 +176,52 @@ def _unpack(archive: "tarfile.TarFile", member: "tarfile.TarInfo", target: Path)
     path.write_bytes(content.read())
 
 
-def _remove_old(home: Path) -> None:
-    """Removes the modules of older sources after a day; another job may still be reading younger ones."""
-    for other in home.parent.glob(f"{home.name.rpartition('+')[0]}+*"):
-        if time.time() - other.stat().st_mtime > _KEPT_SECONDS:
-            shutil.rmtree(other, ignore_errors=True)
+def _is_of_use(home: Path, folder: Path, source: str) -> bool:
+    """Whether modules belong to an image that exists, and to this `source` or to one that was used not long ago."""
+    image_name, _, its_source = home.name.rpartition("+")
+    # What has no image in its name is a part of a job, which was killed if it is old.
+    if image_name and not (folder / image_name).is_dir():
+        return False
+    try:
+        return its_source == source or time.time() - home.stat().st_mtime < _KEPT_SECONDS
+    except OSError:  # another job has removed it
+        return True
+
+
+def _remove(home: Path) -> None:
+    """Removes a folder, unless a run uses it. The rename keeps runs from finding a part of it."""
+    lock = _lock(home, fcntl.LOCK_EX)
+    if lock is None:
+        return
+    try:
+        with contextlib.suppress(OSError):
+            old = Path(tempfile.mkdtemp(prefix=".old-", dir=home.parent))
+            home.rename(old)
+            shutil.rmtree(old, ignore_errors=True)
+    finally:
+        os.close(lock)
+
+
+def _lock(home: Path, how: int) -> int | None:
+    """The descriptor of a folder that is locked now; None if another job has locked or removed it."""
+    try:
+        lock = os.open(home, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    with contextlib.suppress(OSError):
+        fcntl.flock(lock, how | fcntl.LOCK_NB)
+        if os.stat(home).st_ino == os.fstat(lock).st_ino:
+            return lock
+    os.close(lock)
+    return None
+
+
+def _bytecode(folder: Path) -> Path:
+    return folder.parent / "bytecode"
 
 
 def _home(folder: Path, image_name: str) -> Path:
-    return folder.parent / "bytecode" / f"{image_name}+{_source_key()}"
+    return _bytecode(folder) / f"{image_name}+{_source_key()}"
 
 
 def _source_key() -> str:

@@ -191,7 +191,7 @@ def _build(recipe: Recipe, folder: Path, lock: int, say: Callable[[str], None]) 
             kernel_image.unpack(work)
             initrd.write(work)
         home = folder / _name(recipe, work)
-        bytecode.keep(work / ARCHIVE, folder, home.name)
+        compiled = bytecode.taken(work / ARCHIVE)
         if recipe.extra:
             (work / _PACKAGES).write_text("".join(f"{name}\n" for name in recipe.extra))
         if recipe.bare:
@@ -200,6 +200,8 @@ def _build(recipe: Recipe, folder: Path, lock: int, say: Callable[[str], None]) 
         for old in (home, *folder.glob(f"{recipe.name}-*")):
             shutil.rmtree(old, ignore_errors=True)
         work.rename(home)
+        # Not before: modules without their image are removed.
+        bytecode.keep(compiled, folder, home.name)
         return home
     except OSError as error:
         raise HostError(

@@ -109,14 +109,15 @@ def ready_guest(
     require_system(task, root, project)
     if task.packages is not None:
         task.packages.require(status_file(root), task.distro)
-    compiled = bytecode.cached(folder, root.name)
     accelerated_by = _accelerator(machine.engine, folder)
-    spec = _spec(task, machine, project, compiled, accelerated_by)
-    # The state of a machine without the compiled tool would be of no use to the next run.
-    if compiled is not None:
-        spec = replace(spec, states=states_for(machine.engine, accelerated_by, root, folder))
-    say(f"booting the {task.distro} guest ({machine.engine})")
-    with booted(lambda: boot(spec, root), say, now) as (guest, lost_boot):
+    with contextlib.ExitStack() as stack:
+        compiled = stack.enter_context(bytecode.in_use(folder, root.name))
+        spec = _spec(task, machine, project, compiled, accelerated_by)
+        # The state of a machine without the compiled tool would be of no use to the next run.
+        if compiled is not None:
+            spec = replace(spec, states=states_for(machine.engine, accelerated_by, root, folder))
+        say(f"booting the {task.distro} guest ({machine.engine})")
+        guest, lost_boot = stack.enter_context(booted(lambda: boot(spec, root), say, now))
         note("boot")
         source = str(input_path(bytecode.SOURCE_INPUT))
         if compiled is None:

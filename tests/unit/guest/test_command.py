@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from cgroup_preflight.cli import guest
+from cgroup_preflight.cli import guest, guest_shell
 from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.guest import image, saved_state, tools, uml_kernel
 from cgroup_preflight.guest.image import cache_folder
@@ -118,14 +118,23 @@ def test_an_empty_cache_lists_nothing(tmp_path, monkeypatch, capsys):
 
 @pytest.mark.parametrize("word", ["debian-12", recipe_for("debian-12").name])
 def test_remove_one(cache, capsys, word):
+    modules = [
+        cache.parent / "bytecode" / f"{name}+0123"
+        for name in (recipe_for("debian-12").name, "debian-13-0000000000000000")
+    ]
+    for home in modules:
+        home.mkdir(parents=True)
     assert guest.main(["remove", word, word]) == 0
     assert names(cache) == ["debian-13-0000000000000000"]
     assert capsys.readouterr().out == f"removed {recipe_for('debian-12').name}\n"
+    assert [home.exists() for home in modules] == [False, True]
 
 
 def test_remove_all(cache):
+    (cache.parent / "bytecode" / "debian-11-0000000000000000+0123").mkdir(parents=True)
     assert guest.main(["remove", "--all"]) == 0
     assert names(cache) == []
+    assert list((cache.parent / "bytecode").iterdir()) == []
     assert guest.main(["remove", "--all"]) == 0
 
 
@@ -203,7 +212,7 @@ def test_a_shell_on_pipes(monkeypatch):
         monkeypatch.setattr("sys.stdin", stdin)
         monkeypatch.setattr("sys.stdout", stdout)
         shell = Terminal((b"$ ", None), (b"", None), (b"exit\r\n", 7))
-        assert guest._attach(shell) == 7
+        assert guest_shell.attach(shell) == 7
         assert shell.typed == [b"exit 7\n", b"\x04", b""]
         assert shell.opened == (["bash", "-l"], True, True)
         assert os.read(screen[0], 100) == b"$ exit\r\n"

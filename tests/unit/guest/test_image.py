@@ -162,8 +162,11 @@ def test_an_image_of_a_moving_suite_is_named_by_its_versions_and_made_anew_when_
     monkeypatch.setenv("DAY", "Sat, 31 Oct 2026 08:08:01 UTC")
     # The archive has changed: nobody wants the newer packages.
     assert image.ensure(recipe, cache, pytest.fail) == made
+    (tmp_path / "bytecode" / f"{made.name}+0123").mkdir(parents=True)
     again = image.ensure(recipe, cache, anew=True)
     assert again.name != made.name
+    # The modules that were compiled for an image go with it.
+    assert list((tmp_path / "bytecode").iterdir()) == []
     assert image.list_images(cache) == (again,)
     assert image.ensure(recipe, cache, pytest.fail) == again
     assert image.remove(again.name, cache)

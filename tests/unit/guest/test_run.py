@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -393,8 +394,17 @@ def test_the_guest_ends_when_other_work_fails(place, error):
 def test_what_was_compiled_before_goes_in_and_nothing_is_compiled(place):
     compiled = bytecode._home(place / "cgroup-preflight" / "images", recipe_for("debian-13").name)
     compiled.mkdir(parents=True)
-    guest, said = PlayedGuest(ended(codec.render(report()).encode())), []
-    _, (spec, _) = run_played(place, guest, said, distro="debian-13")
+    guest, said, images = PlayedGuest(ended(codec.render(report()).encode())), [], place / "cgroup-preflight" / "images"
+
+    def removed():
+        """Another job removes the image and what it can of the modules."""
+        shutil.rmtree(images / recipe_for("debian-13").name)
+        bytecode.remove_unused(images)
+        assert compiled.exists()
+
+    _, (spec, _) = run_played(place, guest, said, distro="debian-13", meanwhile=removed)
+    bytecode.remove_unused(images)
+    assert not compiled.exists()
     assert spec.inputs["src/cgroup_preflight"] == compiled
     assert spec.tool == compiled
     assert guest.asked == []
