@@ -113,7 +113,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--watch", action="store_true",
                         help="show a table that is updated until q is pressed; without a terminal, one block of lines each time")  # fmt: skip
     options.add_hosts(parser)
-    options.add_report(parser)
+    options.add_report(parser, shows_passed=True)
     return parser
 
 

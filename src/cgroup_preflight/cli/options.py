@@ -80,13 +80,16 @@ def add_hosts(to: argparse.ArgumentParser) -> None:
     to.add_argument("--ssh-config", metavar="FILE", default="", help="with --host: a configuration for ssh (ssh -F)")
 
 
-def add_report(to: argparse.ArgumentParser, formats: Sequence[str] = tuple(FORMATS)) -> None:
-    """`--format`, `--output` and the options of the exit status."""
+def add_report(
+    to: argparse.ArgumentParser, formats: Sequence[str] = tuple(FORMATS), *, shows_passed: bool = False
+) -> None:  # fmt: skip
+    """`--format`, `--output` and the options of the exit status; `-v` unless the text always shows what passed."""
     to.add_argument("--format", action="append", metavar="FORMAT[=FILE]", default=[],
                     help=f"one of {', '.join(formats)}, to stdout or to FILE; may be repeated: --format text --format json=report.json")  # fmt: skip
     to.add_argument("--output", metavar="FILE", default="", help="write the one --format to FILE instead of stdout")
     detail = to.add_mutually_exclusive_group()
-    detail.add_argument("-v", "--verbose", action="store_true", help="also show the checks that passed")
+    if not shows_passed:
+        detail.add_argument("-v", "--verbose", action="store_true", help="also show the checks that passed")
     detail.add_argument("-q", "--quiet", action="store_true",
                         help="show the verdict and what is no pass only, and no progress")  # fmt: skip
     to.add_argument(

@@ -159,7 +159,7 @@ def arguments() -> argparse.ArgumentParser:
                                 help="let [rollout.prometheus] name a server on another machine")  # fmt: skip
         options.add_hosts(action)
         if name != "journal":
-            options.add_report(action)
+            options.add_report(action, shows_passed=True)
     return parser
 
 

@@ -11,7 +11,7 @@ from cgroup_preflight.core.quantities import format_bytes
 from cgroup_preflight.core.report import NO_PASS, Finding, LimitResult, Remedy, Report, ServiceResult, Status
 from cgroup_preflight.report.escape import clip, log_lines, plain
 from cgroup_preflight.report.headline import headline, headword, problems, service_word
-from cgroup_preflight.report.views import excuse, surroundings, view_of
+from cgroup_preflight.report.views import excuse, host_words, surroundings, view_of
 
 _STYLE = """
 :root { color-scheme: light dark; --text: #1b1f24; --soft: #57606a; --page: #ffffff; --box: #f6f8fa; --line: #d0d7de;
@@ -72,10 +72,9 @@ def _head(report: Report) -> Iterable[str]:
     yield f"<h1>{_text(headline(report))}</h1>"
     host = report.host
     if host is not None:
-        parts = (f"kernel {host.kernel or 'unknown'}", f"systemd {host.systemd or 'none'}",
-                 f"cgroup {host.hierarchy or 'unknown'}", f"engine {host.engine or 'none'}")  # fmt: skip
+        words = ", ".join(f"{name} {value}" for name, value in host_words(host))
         around = surroundings(report)
-        yield f"<p>{_text(', '.join(parts) + (f'; {around}' if around else ''))}</p>"
+        yield f"<p>{_text(words + (f'; {around}' if around else ''))}</p>"
     made = f"{report.started_at}, {report.duration_seconds:.0f} s, cgroup-preflight {report.tool_version}"
     yield f"<p>{_text(made)}</p>"
     yield "</header>"

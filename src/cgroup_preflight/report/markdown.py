@@ -13,7 +13,7 @@ from cgroup_preflight.core.report import NO_PASS, PROBLEMS, Finding, Remedy, Rep
 from cgroup_preflight.report.escape import code, log_lines, pre, prose
 from cgroup_preflight.report.headline import ACCEPTED, Runners, headline, planned_changes, problems, service_word
 from cgroup_preflight.report.place import relative
-from cgroup_preflight.report.views import View, excuse, surroundings, view_of
+from cgroup_preflight.report.views import View, excuse, host_words, surroundings, view_of
 
 #: Room for the line that counts what was left out, bytes.
 _RESERVE = 300
@@ -159,11 +159,8 @@ def _head(report: Report, view: View, worst: Sequence[Finding], runners: Runners
     lines = [title, _next(report, view, worst)]
     host = report.host
     if host is not None:
-        parts = (
-            ("kernel", host.kernel), ("systemd", host.systemd), ("cgroup", host.hierarchy), ("engine", host.engine),
-        )  # fmt: skip
         around = surroundings(report)
-        said = ", ".join(f"{name} {code(value or 'none', 20)}" for name, value in parts)
+        said = ", ".join(f"{name} {code(value, 20)}" for name, value in host_words(host))
         lines += ["", f"On {said}{f'; {prose(around, 120)}' if around else ''}."]
     return "\n".join([*lines, ""])
 

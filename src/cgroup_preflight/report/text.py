@@ -7,7 +7,7 @@ from cgroup_preflight.core.report import NO_PASS, PROBLEMS, Finding, Remedy, Rep
 from cgroup_preflight.report.columns import aligned
 from cgroup_preflight.report.escape import clip, log_lines, plain
 from cgroup_preflight.report.headline import headline, headword, problems, service_word
-from cgroup_preflight.report.views import View, excuse, surroundings, view_of
+from cgroup_preflight.report.views import View, excuse, host_words, surroundings, view_of
 
 _COLOURS = {"pass": "32", "warn": "33", "fail": "31", "unverified": "35", "skip": "2"}
 #: What was injected, with its hash before and after.
@@ -109,10 +109,9 @@ def _head(report: Report, *, colour: bool) -> Iterable[str]:
     yield _paint(word, report.verdict.value, colour=colour) + headline(report).removeprefix(word)
     host = report.host
     if host is not None:
-        parts = [f"kernel {host.kernel or 'unknown'}", f"systemd {host.systemd or 'none'}",
-                 f"cgroup {host.hierarchy or 'unknown'}", f"engine {host.engine or 'none'}"]  # fmt: skip
+        words = ", ".join(f"{name} {value}" for name, value in host_words(host))
         around = surroundings(report)
-        yield plain("on " + ", ".join(parts)) + (f"; {around}" if around else "")
+        yield plain(f"on {words}") + (f"; {around}" if around else "")
 
 
 def finding_line(item: Finding, *, colour: bool) -> Iterable[str]:

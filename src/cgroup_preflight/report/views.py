@@ -6,7 +6,7 @@ from collections.abc import Callable
 from cgroup_preflight.core import codes
 from cgroup_preflight.core.machine import NOT_JUDGED, is_about_machine
 from cgroup_preflight.core.records import dataclass, replace
-from cgroup_preflight.core.report import PROBLEMS, By, Finding, Report, Status
+from cgroup_preflight.core.report import PROBLEMS, By, Finding, HostSummary, Report, Status
 from cgroup_preflight.report.escape import clip
 
 #: A report with one of these findings is about services; without, the machine is what was asked about.
@@ -83,6 +83,17 @@ def excuse(item: Finding) -> str:
     if ruling.by is By.MACHINE_WARNINGS or ruling.was is item.status:
         return ""
     return f"{ruling.was} by the check, {item.status} by {ruling.by} in [policy]"
+
+
+def host_words(host: HostSummary) -> tuple[tuple[str, str], ...]:
+    """What a header says of the machine, by name.
+
+    Who knows the hierarchy and not its mount point has read the kernel's counters alone, and asked for no service manager.
+    """
+    kernel, cgroup = ("kernel", host.kernel or "unknown"), ("cgroup", host.hierarchy or "unknown")
+    if host.hierarchy == "unified" and host.mount_point is None:
+        return kernel, cgroup
+    return kernel, ("systemd", host.systemd or "none"), cgroup, ("engine", host.engine or "none")
 
 
 def surroundings(report: Report) -> str:

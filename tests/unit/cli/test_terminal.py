@@ -100,11 +100,18 @@ def test_verbose_shows_what_passed_and_excludes_quiet(tmp_path):
     assert call(tmp_path, "validate", "-q", "-v").status == 2
 
 
-@pytest.mark.parametrize("command", ["check", "run", "smoke", "validate", "inspect", "inject", "diagnose"])
+@pytest.mark.parametrize("command", ["check", "run", "smoke", "validate", "inspect", "inject"])
 def test_each_command_with_a_report_knows_both(tmp_path, command):
     text = call(tmp_path, command, "--help").out
     assert "-q, --quiet" in text
     assert "-v, --verbose" in text
+
+
+@pytest.mark.parametrize("words", [("diagnose",), ("rollout", "plan")])
+def test_what_always_shows_all_has_no_option_for_it(tmp_path, words):
+    text = call(tmp_path, *words, "--help").out
+    assert "-q, --quiet" in text
+    assert "--verbose" not in text
 
 
 def test_timings_are_on_stderr_and_add_up(tmp_path):

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from cgroup_preflight.core.report import CpuUsage, Location, Remedy, Status
-from cgroup_preflight.report import text
+from cgroup_preflight.report import html_page, markdown, text
 from tests.unit.report.samples import FREE, GOOD, HOST, MIXED, PROVED, SERVICE, finding, report
 
 
@@ -70,6 +70,17 @@ def test_the_host_is_named_even_where_little_is_known() -> None:
     assert text.render(replace(MIXED, host=unknown)).split("\n")[1] == (
         "on kernel unknown, systemd none, cgroup unknown, engine none"
     )
+
+
+def test_what_was_not_asked_for_is_not_said_to_be_none() -> None:
+    """`diagnose` reads the kernel's counters, and asks no service manager."""
+    made = replace(MIXED, host=replace(HOST, systemd=None, mount_point=None, controllers=None, engine=None))
+    assert text.render(made).split("\n")[1] == f"on kernel {HOST.kernel}, cgroup unified"
+    assert f"On kernel <code>{HOST.kernel}</code>, cgroup <code>unified</code>." in markdown.render(made)
+    assert f"<p>kernel {HOST.kernel}, cgroup unified</p>" in html_page.render(made)
+    # A host without systemd has none.
+    none = replace(MIXED, host=replace(HOST, systemd=None, engine=None))
+    assert "systemd none" in text.render(none).split("\n")[1]
 
 
 def _rows(*services: object) -> list[list[str]]:
