@@ -37,6 +37,10 @@ the same metrics. docs/exporter.md says what each metric means.
     cgroup-preflight exporter --once --host web1 --host web2     (over ssh)
     cgroup-preflight exporter --textfile /var/lib/node_exporter/slices.prom
     cgroup-preflight exporter --write-rules /etc/prometheus/cgroup-preflight
+
+Exit status: 0 after --once and --write-rules, 2 wrong call, or an address or a
+file that cannot be used, 3 no cgroup v2, or a host that could not be asked;
+143 after SIGTERM, 130 after Ctrl-C.
 """
 
 
@@ -77,7 +81,9 @@ def arguments() -> argparse.ArgumentParser:
                         help="only this slice and what is in it; may be repeated (default: all)")  # fmt: skip
     parser.add_argument("--depth", metavar="N", default="0",
                         help="also show N levels of cgroups inside a unit (default: 0, the unit as a whole)")  # fmt: skip
-    parser.add_argument("--interval", metavar="TIME", default="5s", help="between two snapshots (default: 5s)")
+    parser.add_argument(
+        "--interval", metavar="TIME", default="5s", help="between two snapshots: from 1s to 5min (default: 5s)"
+    )
     parser.add_argument("--textfile", metavar="FILE", default="",
                         help="write the metrics to FILE at each interval, for node_exporter's textfile collector")  # fmt: skip
     parser.add_argument(

@@ -26,8 +26,8 @@ from cgroup_preflight.guest.spec import BootMode, GuestEngine, GuestSpec
 from cgroup_preflight.report.escape import plain
 
 _ABOUT = """\
-Manages the guest VM that `run` and `smoke` use where this host cannot start
-units: a Linux kernel with systemd and cgroup v2 that runs as an ordinary
+Manages the guest VM that `run`, `smoke` and `up` use where this host cannot
+start units: a Linux kernel with systemd and cgroup v2 that runs as an ordinary
 process, without root and without KVM. An image is built once and kept in
 ~/.cache.
 
@@ -57,6 +57,9 @@ of a config with these `packages` in [target].
     cgroup-preflight guest build --distro debian-13 --machine qemu --install
     cgroup-preflight guest build --package redis-server --package nginx
     cgroup-preflight guest build --distro debian-14 --refresh
+
+Exit status: 0 the image exists, 2 wrong call, 3 it could not be built or
+booted.
 """),
     "import": ("make an image of a root from elsewhere", """
 Use it for a distribution that `guest build` does not know: the export of a
@@ -81,8 +84,9 @@ saved state belongs to the image with whose name its own begins.
     cgroup-preflight guest list
 """),
     "remove": ("remove images from the cache", """
-Use it to free disk space. The next run builds a removed image again. The
-saved states of an image go with it.
+Use it to free disk space. The next run builds a removed image again. The saved
+states of an image go with it, and so do the modules of this tool that were
+compiled for it, unless a run uses them now. --all removes all of these.
 
     cgroup-preflight guest remove debian-12
     cgroup-preflight guest remove --all
@@ -123,7 +127,7 @@ def arguments() -> argparse.ArgumentParser:
     _action(actions, "list", _list)
     remove = _action(actions, "remove", _remove)
     remove.add_argument("name", nargs="*", help="an image or a saved state as `guest list` shows it, or a distribution")
-    remove.add_argument("--all", action="store_true", help="remove all images")
+    remove.add_argument("--all", action="store_true", help="remove all images, saved states and compiled modules")
     shell = _action(actions, "shell", _shell)
     run = _action(actions, "run", _run)
     for action in (shell, run):

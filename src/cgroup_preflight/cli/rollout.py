@@ -89,8 +89,8 @@ judge does not. A rollout that runs at another terminal is told to do so.
 """),
     "resume": ("go on with a rollout whose tool died", """
 Goes on from the last record of the journal. Use it after a crash, a reboot or
-a lost session. Where the timer of the service
-manager or a reboot has brought the old values back, it says so and ends.
+a lost session. Where the timer of the service manager or a reboot has brought
+the old values back, it says so and ends.
 
     cgroup-preflight rollout resume
 """),

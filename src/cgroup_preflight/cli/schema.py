@@ -19,6 +19,9 @@ Editors with Taplo (Even Better TOML) use the schema that the first line of the
 config names:
 
     #:schema ./cgroup-preflight.schema.json
+
+Exit status: 0 printed or written, 2 wrong call, or a file that cannot be
+written.
 """
 
 

@@ -25,7 +25,8 @@ _ABOUT = """\
 Only the test run: starts the services of the config (or those named) at the
 same time, each in its slice and under its limits; reads every limit back from
 the kernel; exceeds each distinct one; stops all. Nothing remains: all units
-are below one slice of this run, in /run.
+are below one slice of this run, in /run (with the engine user, in
+$XDG_RUNTIME_DIR).
 
 Use it while you change limits or a service. `run` also checks the host in
 full, and puts the unit files into the artifacts.

@@ -43,6 +43,9 @@ pipeline what a merge would change on it.
 The file contains no environment variables and no command lines of processes.
 User and host names are replaced, except where one is a part of the name of a
 slice. Read the file before you send it.
+
+Exit status: 0 recorded, 2 wrong call, or a file that cannot be written, 3 no
+service manager has slices (--slices), or a host that could not be asked.
 """
 
 

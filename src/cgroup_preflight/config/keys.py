@@ -300,8 +300,9 @@ SECTIONS: Mapping[str, Section] = {
             "or the name of a root that you imported.",
             parse=_distro, examples=DISTROS,
             schema={"anyOf": [{"enum": list(DISTROS)}, {"pattern": f"^{_IMPORTED}$", "maxLength": _IMPORTED_MAX}]}),
-        Key(name="machine", kind="string", doc="What runs the guest; auto takes user-mode-linux unless the limits need "
-            "more than one CPU, cpuset or a network.", parse=_one_of(*_MACHINES), default="auto",
+        Key(name="machine", kind="string", doc="What runs the guest; auto takes user-mode-linux unless something needs "
+            "QEMU: a CPUQuota of 100% or more, AllowedCPUs, AllowedMemoryNodes, cpuset in [require], ManagedOOM, cpus above 1, "
+            "kernel, network, or an IPv6 address.", parse=_one_of(*_MACHINES), default="auto",
             schema={"enum": list(_MACHINES)}),
         Key(name="kernel", kind="string", doc="A newer kernel than the distribution's own, in QEMU: debian-13 has one from "
             "Debian's backports.", parse=_one_of(*KERNELS), schema={"enum": list(KERNELS)}, examples=("backports",)),
@@ -317,7 +318,8 @@ SECTIONS: Mapping[str, Section] = {
             schema={"type": ["string", "integer"], "minimum": _GUEST_MEMORY[0], "maximum": _GUEST_MEMORY[1]}),
         Key(name="cpus", kind="quantity", doc="The CPUs of the guest; more than one needs QEMU.", parse=_guest_cpus,
             examples=(2,), schema={"type": ["string", "integer"], "minimum": 1, "maximum": 16, "pattern": "^([1-9]|1[0-6])$"}),
-        Key(name="network", kind="bool", doc="Let services in the guest reach the network.", default=False),
+        Key(name="network", kind="bool", doc="Let services in the guest reach what this machine reaches: the network, and "
+            "what listens on its own loopback.", default=False),
         Key(name="install_timeout", kind="span", doc="Time that packages may take for one step: installation, upgrade, "
             "removal.", parse=_timeout, default=f"{Target().install_timeout:g}s", examples=("2min",),
             schema={"minimum": 1}),

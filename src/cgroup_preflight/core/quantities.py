@@ -40,7 +40,7 @@ class Size:
 
 @dataclass(frozen=True, slots=True)
 class Permyriad:
-    """A share in hundredths of a percent: 10000 is 100 %."""
+    """A share in hundredths of a percent: 10000 is 100%."""
 
     value: int
 
@@ -118,7 +118,7 @@ def _without_commas(text: str) -> str:
 
 
 def parse_permyriad(text: str, *, bounded: bool = True) -> Permyriad:
-    """A percentage with at most two decimals (systemd >= 248), `bounded` to 100 %.
+    """A percentage with at most two decimals (systemd >= 248), `bounded` to 100%.
 
     Raises `QuantityError`.
     """

@@ -299,7 +299,7 @@ class Manager:
         return self._run_transient(todo) | self._start_own(own)
 
     def _run_transient(self, todo: Sequence[Launch]) -> dict[str, str]:
-        # Not with threads: where fork is slow (user-mode Linux), so is starting a thread.
+        # Not with threads: where fork is slow (user-mode-linux), so is starting a thread.
         calls = [
             self._argv(
                 "systemd-run",

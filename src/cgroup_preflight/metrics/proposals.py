@@ -11,7 +11,7 @@ _WEIGHT_MAX = 10_000
 
 
 def quota(cpus: float) -> str:
-    """CPUQuota for at least this many CPUs, in whole steps of 5 %."""
+    """CPUQuota for at least this many CPUs, in whole steps of 5%."""
     return f"{max(-(-round(cpus * 10_000) // 500), 1) * 5}%"
 
 

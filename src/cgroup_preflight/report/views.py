@@ -88,7 +88,7 @@ def excuse(item: Finding) -> str:
 def host_words(host: HostSummary) -> tuple[tuple[str, str], ...]:
     """What a header says of the machine, by name.
 
-    Who knows the hierarchy and not its mount point has read the kernel's counters alone, and asked for no service manager.
+    Who knows the hierarchy and not its mount point has read the kernel's counters alone, and has not asked whether there is a service manager.
     """
     kernel, cgroup = ("kernel", host.kernel or "unknown"), ("cgroup", host.hierarchy or "unknown")
     if host.hierarchy == "unified" and host.mount_point is None:

@@ -1,6 +1,6 @@
 """The properties that a rollout can change, as whole numbers, and their text for systemd and in the kernel's files. Pure.
 
-Numbers are those of systemd's bus: CPUQuota in microseconds per second (10000 is 1 %), memory in bytes, the others plain.
+Numbers are those of systemd's bus: CPUQuota in microseconds per second (10000 is 1%), memory in bytes, the others plain.
 None is no setting: no limit, or the default weight. Sources: systemd.resource-control(5); systemd, src/core/dbus-cgroup.c and
 src/shared/bus-unit-util.c; Documentation/admin-guide/cgroup-v2.rst.
 """

@@ -95,5 +95,5 @@ def _reasons(
 
 
 def is_ready(current: int, maximum: int | None) -> bool:
-    """Whether MemoryMax can go down to `maximum` now: the usage is at most 95 % of it."""
+    """Whether MemoryMax can go down to `maximum` now: the usage is at most 95% of it."""
     return maximum is None or current * 100 <= maximum * READY_SHARE

@@ -86,7 +86,7 @@ def interpolate(name: str, old: int | None, new: int | None, share: int, way: Wa
     if not moved:
         return old
     value = begin + moved if end > begin else begin - moved
-    # From a value that is no whole number of grains, such as 12.5 %.
+    # From a value that is no whole number of grains, such as 12.5%.
     whole = value // size * size if end > begin else -(-value // size) * size
     return old if old is not None and (whole <= old) == (end > begin) else max(whole, size)
 

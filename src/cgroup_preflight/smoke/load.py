@@ -3,7 +3,7 @@
 Processes in the places of services, with the services' weights and CPU lists, use all they can, all at the same time. They are
 bound to as few CPUs as the plan allows, which is one without AllowedCPUs: weights decide where CPU time is short, and
 the kernel weighs on each CPU by itself. Between CPUs it balances only approximately: in a guest with four CPUs (Linux
-6.12), processes that chose their CPUs freely received shares up to 11 points off.
+6.12), processes that chose their CPUs freely received shares up to 11 percentage points off.
 """
 
 from collections import defaultdict

@@ -15,7 +15,7 @@ from cgroup_preflight.core.report import Finding, Remedy, Status
 from cgroup_preflight.plan.shares import DEFAULT_WEIGHT, Node, shares
 from cgroup_preflight.smoke.load import LoadPlan
 
-#: The largest error of a share, in points of a percent of what the slice had.
+#: The largest error of a share, in percentage points of what the slice had.
 POINTS_MAX = 3.0
 #: More steal, or more load of others, than these shares of the CPU time of the CPUs in use explain an error.
 STEAL_MAX, OTHERS_MAX = 0.01, 0.03
@@ -73,7 +73,7 @@ class LevelShare:
 
     @property
     def error(self) -> float:
-        """In points of a percent; above zero for too much."""
+        """In percentage points; above zero for too much."""
         return self.measured - self.expected
 
     def is_steady(self) -> bool:
@@ -191,11 +191,11 @@ def _judged(
 
 def _passed(load: LoadPlan, levels: Sequence[LevelShare], worst: LevelShare, windows: Sequence[LoadWindow]) -> str:
     where = f"CPU {format_cpus(load.cpus)}" if len(load.cpus) == 1 else f"CPUs {format_cpus(load.cpus)}"
-    text = (f"CPUWeight divides the time of {where} as planned: {len(levels)} shares are at most {abs(worst.error):.1f} points"
-            " of a percent off")  # fmt: skip
+    text = (f"CPUWeight divides the time of {where} as planned: {len(levels)} shares are at most {abs(worst.error):.1f} "
+            "percentage points off")  # fmt: skip
     plain = level_shares(replace(load, tree=replace(load.tree, top=_unweighted(load.tree.top))), windows)
     if all(abs(one.expected - other.expected) <= POINTS_MAX for one, other in zip(levels, plain, strict=True)):
-        text += f" (without weights they would be the same within {POINTS_MAX:g} points)"
+        text += f" (without weights they would be the same within {POINTS_MAX:g} percentage points)"
     return text
 
 

@@ -192,7 +192,7 @@ SMOKE_PAGES: dict[Code, Page] = {
         ),
         fails=(
             "A weight in cpu.weight is only a wish: without the cpu controller at its level, or with a scheduler that "
-            "ignores weights, it has no effect. More than 3 points of a percent is a fail on a quiet machine; with steal, "
+            "ignores weights, it has no effect. More than 3 percentage points is a fail on a quiet machine; with steal, "
             "other load or repeats that differ it is unverified. Without cpu in [require], a level without the controller "
             "is a warning; so are CPU lists that overlap in part, for which the model is approximate."
         ),

@@ -10,12 +10,16 @@ Prints a script with which a shell completes commands, options, their values,
 and the services of cgroup-preflight.toml in the current folder. It is made from
 the same source as the help texts; the shell starts no program of this tool.
 
-Use it once after the installation, and again after an update:
+Use it once after the installation, and again after an update. The folder must
+exist:
 
+    mkdir -p ~/.local/share/bash-completion/completions
     cgroup-preflight completion bash \\
         > ~/.local/share/bash-completion/completions/cgroup-preflight
+    mkdir -p ~/.config/fish/completions
     cgroup-preflight completion fish \\
         > ~/.config/fish/completions/cgroup-preflight.fish
+    mkdir -p ~/.zfunc
     cgroup-preflight completion zsh > ~/.zfunc/_cgroup-preflight
 
 For zsh, ~/.zshrc must have `fpath+=~/.zfunc` before `compinit`. bash needs the

@@ -26,7 +26,7 @@ systemd = ">=249"                   # Ubuntu 22.04 and later, Debian 12 and late
 """
 SMOKE = """
 [smoke]
-engine = "auto"                     # who starts the services: the system manager if it can, else the user's
+engine = "auto"                     # who starts the services: systemd, else your own manager, a delegated cgroup, a VM
 """
 _SLICES = """
 # Slices hold services that share limits. Dashes in a name nest, as in systemd: [slices.{project}] would be a roof

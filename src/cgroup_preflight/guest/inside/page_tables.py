@@ -1,4 +1,4 @@
-"""Makes a process and its later forks take less time under user-mode Linux, where each page fault takes some 50 us.
+"""Makes a process and its later forks take less time under user-mode-linux, where each page fault takes some 50 us.
 
 fork(2) copies the page tables of private memory, but not those of mapped files: a child takes a page fault for each
 page of a program or library that it uses. Unless a page of that mapping was written to: then fork copies the page table
@@ -21,7 +21,7 @@ _CPUS = "/proc/cpuinfo"
 
 
 def faults_are_slow() -> bool:
-    """Whether this kernel is user-mode Linux, which says so (arch/um/kernel/um_arch.c)."""
+    """Whether this kernel is user-mode-linux, which says so (arch/um/kernel/um_arch.c)."""
     with open(_CPUS, encoding="utf-8", errors="replace") as file:
         return "User Mode Linux" in file.read(256)
 
