@@ -290,8 +290,8 @@ SECTIONS: Mapping[str, Section] = {
     )),
     **POLICY_SECTIONS,
     "smoke": Section(doc="How the services are tested.", keys=(
-        Key(name="engine", kind="string", doc="Who starts the units; auto takes the best that works.",
-            parse=_one_of(*ENGINES), default="auto", schema={"enum": list(ENGINES)}),
+        Key(name="engine", kind="string", doc="Who starts the units; auto takes systemd, else your own manager, else a delegated "
+            "cgroup, else a guest.", parse=_one_of(*ENGINES), default="auto", schema={"enum": list(ENGINES)}),
         Key(name="allow_remote_ready", kind="bool", doc="Allow readiness addresses outside this machine.", default=False),
         Key(name="allow_tiny_limits", kind="bool", doc="Allow MemoryMax and MemoryHigh below 16M.", default=False),
     )),
