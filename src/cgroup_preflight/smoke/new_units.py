@@ -49,7 +49,7 @@ class NewUnits:
         self.found: set[NewUnit] = set()
 
     def begin(self, own: Iterable[str], *, root: bool) -> None:
-        """`own` are the units of the run. Of the system's manager only what runs as `root` gets units."""
+        """`own` are the units of the run. Of the system's manager only services that can be `root` get units."""
         self._own, self._root = frozenset(own), root
         self._before = frozenset(self._listed())
 
@@ -98,11 +98,11 @@ class NewUnits:
         }
 
 
-def runs_as_root(run: "ServiceRun") -> bool:
-    """Whether the system's manager starts a service as root."""
+def can_be_root(run: "ServiceRun") -> bool:
+    """Whether the system's manager starts a service as root, or as the caller of sudo, who needs no password."""
     source, own = run.service.source, run.launch.own
     users = [item.text for item in run.service.own_settings if item.property == "User"]
     user = users[-1] if users else source.last("User") if source is not None else ""
     if user:
         return user in ("root", "0")
-    return run.launch.uid in (None, 0) and not (own is not None and own.has_user)
+    return own is None or not own.has_user

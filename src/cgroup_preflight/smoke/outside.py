@@ -80,7 +80,7 @@ class Outside:
         self.unclaimed: dict[str, str] = {}
 
     def begin(self, programs: Mapping[str, str], *, root: bool = False) -> None:
-        """Before anything of the services runs; `programs` by unit. `root`: a service is root of the system's manager."""
+        """Before anything of the services runs; `programs` by unit. `root`: one of them can be root."""
         self._before = set(self._observer.pids())
         self._observer.prefetch_processes((pid, ("comm",)) for pid in self._before)
         self._managers = {1, *(pid for pid in self._before if self._observer.comm(pid) == "systemd")}
@@ -126,8 +126,8 @@ class Outside:
         for pid in fresh:
             self._look_at(pid)
         self._observer.forget()
-        # On another machine this is a round trip for each manager.
-        if not self._door.host:
+        # On another machine this is a round trip for each manager, and there the last look has to do.
+        if self._inside or not self._door.host:
             self._new_units.look()
 
     def _wanted(self, pid: int) -> tuple[int, tuple[str, ...]]:

@@ -16,7 +16,7 @@ from cgroup_preflight.smoke.evidence import Hold, ServiceEvidence, Stay
 from cgroup_preflight.smoke.exit_codes import NOT_EXECUTED
 from cgroup_preflight.smoke.go_view import GoProgram, GoView, look, program_of
 from cgroup_preflight.smoke.limits import LimitReading, nowhere, read_limits
-from cgroup_preflight.smoke.new_units import runs_as_root
+from cgroup_preflight.smoke.new_units import can_be_root
 from cgroup_preflight.smoke.outside import Outside, Stray
 from cgroup_preflight.smoke.started import Shown, started
 from cgroup_preflight.smoke.unlimited import unlimited
@@ -97,7 +97,7 @@ class Services:
         processes want a CPU.
         """
         session = self._session
-        root = self._engine.name == "systemd" and any(runs_as_root(proof.run) for proof in proofs)
+        root = self._engine.name == "systemd" and any(can_be_root(proof.run) for proof in proofs)
         self._outside.begin({proof.run.service.unit: proof.run.service.binary for proof in proofs}, root=root)
         runs = session.start([proof.run for proof in proofs])
         started = [proof for proof in proofs if proof.run in runs]

@@ -8,7 +8,8 @@ from cgroup_preflight.core.records import replace
 from cgroup_preflight.core.report import Status
 from cgroup_preflight.core.unit_paths import TRANSIENT
 from cgroup_preflight.engines.service_run import ServiceRun
-from cgroup_preflight.smoke.new_units import NewUnit, runs_as_root
+from cgroup_preflight.plan.run_unit import RunUnit
+from cgroup_preflight.smoke.new_units import NewUnit, can_be_root
 from cgroup_preflight.smoke.outside import outside_findings
 from tests.unit.engines.machine import Program, Unit, Units
 from tests.unit.smoke.test_outside import UNIT, Played
@@ -183,11 +184,32 @@ def test_a_whole_run_ends_a_helper_that_a_service_had_made(tmp_path, quiet):
 
 @pytest.mark.parametrize(
     ("user", "uid", "root"),
-    [("", None, True), ("", 0, True), ("", 1000, False), ("shop", None, False), ("root", 1000, True)],
+    [("", None, True), ("", 1000, True), ("shop", None, False), ("root", 1000, True), ("0", None, True)],
 )
-def test_who_is_root(tmp_path, user, uid, root):
+def test_who_can_be_root(tmp_path, user, uid, root):
+    """Where sudo is needed, a service runs as its caller, who needs no password for it."""
     text = TEXT.replace("[services.web]\n", f'[services.web]\nUser = "{user}"\n') if user else TEXT
     trial = Trial(tmp_path, text=text)
     (service,) = trial.plan.services
     run = ServiceRun(service, replace(trial._launch(service), uid=uid))
-    assert runs_as_root(run) is root
+    assert can_be_root(run) is root
+
+
+def test_a_unit_with_a_user_of_its_own_is_not_root(tmp_path):
+    trial = Trial(tmp_path)
+    (service,) = trial.plan.services
+    for has_user in (False, True):
+        own = RunUnit(text="", type="exec", has_user=has_user)
+        assert can_be_root(ServiceRun(service, replace(trial._launch(service), own=own))) is not has_user
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_of_another_machine_a_look_asks_for_units_at_the_end_only(tmp_path, inside):
+    """Each would be a round trip more. In a guest the look is worth it, because there it proves something."""
+    host = Host(tmp_path, inside=inside)
+    host.outside._door = replace(host.machine.door(), host="box")
+    host.make("x.service")
+    host.outside.look_now()
+    host.machine.folders_of[OF_USER] = ("old.service", "y.service")
+    _, units, unclaimed = host.ends()
+    assert (units, list(unclaimed)) == ((["x.service", "y.service"], []) if inside else ([], ["y.service"]))
