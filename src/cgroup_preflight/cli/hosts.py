@@ -116,10 +116,10 @@ def _outcome(host: Remote, work: Callable[[Remote], object]) -> Outcome:
 def findings_of(outcome: Outcome, findings: Iterable[Finding]) -> tuple[Finding, ...]:
     """The host's own verdict, and its findings with its name. `findings` do not count where the host could not be asked."""
     if outcome.error is not None:
-        return (unreachable(outcome.host, outcome.error),)
+        return (unreachable(outcome.host, outcome.error, moment(outcome.at)),)
     found = tuple(findings)
     verdict = verdict_of(found)
-    read_at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(outcome.at))
+    read_at = moment(outcome.at)
     problems = sum(item.status in (Status.FAIL, Status.UNVERIFIED, Status.WARN) for item in found)
     words = f"{problems} of {len(found)} findings are problems" if problems else f"{len(found)} findings, no problem"
     summary = codes.HOST.finding(
@@ -129,16 +129,21 @@ def findings_of(outcome: Outcome, findings: Iterable[Finding]) -> tuple[Finding,
     return (summary, *(_labelled(outcome.host, item) for item in found))
 
 
-def unreachable(host: str, error: PreflightError) -> Finding:
-    """That a host could not be asked, and why."""
+def moment(at: float) -> str:
+    """Seconds since 1970 as RFC 3339 in UTC."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at))
+
+
+def unreachable(host: str, error: PreflightError, asked_at: str) -> Finding:
+    """That a host could not be asked, when, and why."""
     at = f" ({error.where})" if error.where and error.where != host else ""
     log_in = Remedy(
         title="log in once by hand; what needs an answer there cannot work here",
         commands=(("ssh", "-o", "BatchMode=yes", "--", host, "true"),),
     )  # fmt: skip
     remedy = log_in if isinstance(error, LineError) else error.remedy
-    words = f"it was not judged: {error.message}{at}"
-    return codes.HOST.finding(Status.UNVERIFIED, host, words, remedy, evidence={"host": host})
+    words = f"it was not judged: {error.message}{at}; asked over ssh at {asked_at}"
+    return codes.HOST.finding(Status.UNVERIFIED, host, words, remedy, evidence={"host": host, "asked_at": asked_at})
 
 
 def _labelled(host: str, item: Finding) -> Finding:

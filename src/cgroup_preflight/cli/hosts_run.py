@@ -133,7 +133,9 @@ def _tested_here(
     findings, services = value
     return Tested(
         findings=hosts.findings_of(outcome, policy.judged(findings, rules, services)),
-        services=tuple(replace(item, name=f"{host.name}: {item.name}") for item in services),
+        services=tuple(
+            replace(item, name=f"{host.name}: {item.name}", host=host.name, read_at=hosts.moment(at)) for item in services
+        ),
         host=common.host_summary(contexts[0]) if contexts else None,
     )
 

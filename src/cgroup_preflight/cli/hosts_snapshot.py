@@ -11,6 +11,7 @@ from cgroup_preflight.core.errors import ExitStatus, UsageError
 from cgroup_preflight.core.reading import parsed, value_or
 from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.host.remote.rounds import AskedFs, AskedRunner
+from cgroup_preflight.report.escape import plain
 
 
 def record_hosts(args: argparse.Namespace) -> ExitStatus:
@@ -29,18 +30,22 @@ def record_hosts(args: argparse.Namespace) -> ExitStatus:
                              remedy=Remedy(title="name another folder")) from None  # fmt: skip
 
     def read(fs: AskedFs, runner: AskedRunner) -> str:
-        return recorded(fs, runner, slices=args.slices, names=lambda: _names(fs, runner))
+        return recorded(fs, runner, slices=args.slices, names=lambda: _names(fs, runner), over="ssh")
 
     status = ExitStatus.PASS
     for outcome in hosts.each(asked, lambda host: host.rounds.read(read)):
         if outcome.error is not None:
             status = ExitStatus.UNVERIFIED
             hosts.say(outcome.host, outcome.error)
-        elif args.output:
-            several = os.path.join(args.output, f"{outcome.host}.json") if len(asked) > 1 else args.output
-            options.write_text(Path(several), str(outcome.value))
+            continue
+        file = os.path.join(args.output, f"{outcome.host}.json") if len(asked) > 1 else args.output
+        if file:
+            options.write_text(Path(file), str(outcome.value))
         else:
             options.write_stdout(str(outcome.value))
+        # Not in the recording, in which names of hosts and users are replaced, so that it can be sent to somebody.
+        place = f": {file}" if file else ""
+        options.write_stderr(f"cgroup-preflight: {plain(f'recorded {outcome.host} at {hosts.moment(outcome.at)}{place}')}\n")
     return status
 
 

@@ -80,16 +80,21 @@ def main(words: list[str]) -> int:
 
 
 def recorded(
-    fs: "HostFs", runner: "CommandRunner", *, slices: bool, names: "Callable[[], tuple[str, Sequence[str]]]"
+    fs: "HostFs", runner: "CommandRunner", *, slices: bool, names: "Callable[[], tuple[str, Sequence[str]]]",
+    over: str = "",
 ) -> str:  # fmt: skip
-    """The recording of a host; `names` says its name, and the names of users to replace. Raises HostError."""
+    """The recording of a host; `names` says its name, and the names of users to replace. Raises HostError.
+
+    `over` is what the host is read over, empty for this one.
+    """
     fs, runner = RecordingFs(fs), RecordingRunner(runner)
     facts = gather(fs, runner)
     read_siblings(fs, facts.mount_point, "")  # for `plan shares --root`
     kept = _slices(facts, fs, runner) if slices else ()
     return dump(
-        fs, runner, tool=__version__, systemd=value_or(facts.systemd_version, None), names=_replaced(*names(), kept)
-    )
+        fs, runner, tool=__version__, systemd=value_or(facts.systemd_version, None), names=_replaced(*names(), kept),
+        over=over,
+    )  # fmt: skip
 
 
 def _slices(facts: "Facts", fs: RecordingFs, runner: RecordingRunner) -> tuple[str, ...]:

@@ -144,7 +144,10 @@ class CpuUsage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceResult:
-    """One service after its smoke run; `result` and `exit_status` are systemd's words."""
+    """One service after its smoke run; `result` and `exit_status` are systemd's words.
+
+    `host` is the name that `--host` gave, and `read_at` when that host was asked, RFC 3339 in UTC; None on this machine.
+    """
 
     name: str
     engine: str
@@ -159,6 +162,8 @@ class ServiceResult:
     duration_seconds: float = 0.0
     memory_max_bytes: int | None = None
     log_tail: tuple[str, ...] = ()
+    host: str | None = None
+    read_at: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -103,9 +103,12 @@ def _entry(reading: "Reading[object]") -> Answer:
 
 
 def dump(
-    fs: RecordingFs, runner: RecordingRunner, *, tool: str, systemd: int | None, names: Mapping[str, str]
+    fs: RecordingFs, runner: RecordingRunner, *, tool: str, systemd: int | None, names: Mapping[str, str], over: str = ""
 ) -> str:  # fmt: skip
-    """The JSON text of a recording; `names` maps user and host names to their replacements."""
+    """The JSON text of a recording; `names` maps user and host names to their replacements.
+
+    `over` says what the host was read over, empty for this one. Its name is not recorded: it is one of those replaced.
+    """
     kernel = fs.answers.get("read /proc/sys/kernel/osrelease", {}).get("value", "unknown")
     host = {question: needed(question, entry) for question, entry in sorted(fs.answers.items())}
     replace = replacer(names)
@@ -113,6 +116,7 @@ def dump(
         "format": FORMAT,
         "tool": tool,
         "recorded_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        **({"recorded_over": over} if over else {}),
         "kernel": replace(str(kernel).strip()),
         "systemd": systemd,
         "host": {replace(question): replaced(entry, replace) for question, entry in host.items()},

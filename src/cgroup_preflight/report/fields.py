@@ -154,6 +154,9 @@ RECORDS: Mapping[type, tuple[Field, ...]] = {
         Field("memory_max_bytes", "count", "The tightest memory.max of the unit and of all levels above it.", null=True,
               optional=True),
         Field("log_tail", "log", "The last lines of its log, control characters as escapes.", optional=True),
+        Field("host", "text", "The host that it ran on, as --host named it; absent without --host.", optional=True),
+        Field("read_at", "text", "When that host was asked, RFC 3339, in UTC, by the clock of the machine that asked.",
+              optional=True),
     ),
     LimitResult: (
         Field("file", "text", "The attribute file below the cgroup mount."),

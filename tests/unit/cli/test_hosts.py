@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -16,6 +17,7 @@ from cgroup_preflight.cli.hosts_exporter import joined
 from cgroup_preflight.core.errors import HostError, UsageError
 from cgroup_preflight.core.report import Remedy
 from tests.unit.host.remote.ends import SFTP_SERVER
+from tests.unit.metrics.conftest import cgroups  # noqa: F401 - a fixture
 
 pytestmark = pytest.mark.starts_processes
 
@@ -76,6 +78,31 @@ def test_each_host_has_its_own_verdict_and_findings(tmp_path, capsys):
         assert [item["status"] for item in mine] == [item["status"] for item in here["findings"]]
     assert status == {"fail": 1, "unverified": 3, "pass": 3}[here["verdict"]]
     assert "dead: it was not judged" in capsys.readouterr().out
+
+
+TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
+
+
+def test_what_was_read_says_of_which_host_and_when(tmp_path, capsys, monkeypatch, cgroups):  # noqa: F811
+    _, found = report(tmp_path, "check", "--host", "web1", "--host", "dead")
+    own = {item["subject"]: item for item in found["findings"] if item["code"] == "CGP129"}
+    for name, key in (("web1", "read_at"), ("dead", "asked_at")):
+        assert own[name]["evidence"]["host"] == name
+        assert TIME.fullmatch(own[name]["evidence"][key])
+        assert f"over ssh at {own[name]['evidence'][key]}" in own[name]["message"]
+    capsys.readouterr()
+    assert main(["snapshot", "--host", "me@web1", "-o", "one.json"]) == 0
+    assert re.fullmatch(rf"cgroup-preflight: recorded me@web1 at {TIME.pattern}: one.json\n", capsys.readouterr().err)
+    assert main(["snapshot", "--host", "me@web1"]) == 0
+    told = capsys.readouterr()
+    recording = json.loads(told.out)
+    assert (recording["recorded_over"], bool(TIME.fullmatch(recording["recorded_at"]))) == ("ssh", True)
+    assert "web1" not in told.out, "names of hosts are replaced in a recording"
+    assert re.fullmatch(rf"cgroup-preflight: recorded me@web1 at {TIME.pattern}\n", told.err)
+    monkeypatch.setattr("cgroup_preflight.metrics.asked.cgroup_mount", lambda fs: str(cgroups.top))
+    assert main(["exporter", "--once", "--host", "web1"]) == 0
+    when = re.search(r'^slice_exporter_snapshot_timestamp_seconds\{host="web1"\} (\S+)$', capsys.readouterr().out, re.MULTILINE)
+    assert abs(float(when[1]) - time.time()) < 60
 
 
 def test_a_host_that_is_not_reached_is_never_a_pass(tmp_path):
@@ -140,7 +167,7 @@ def test_a_recording_over_ssh_is_that_of_the_host_itself(tmp_path):
     assert main(["snapshot", "-o", "here.json"]) == 0
     assert main(["snapshot", "--host", "web1", "-o", "there.json"]) == 0
     here, there = (json.loads((tmp_path / name).read_text()) for name in ("here.json", "there.json"))
-    assert here.keys() == there.keys()
+    assert there.keys() - here.keys() == {"recorded_over"}
     assert here["host"].keys() == there["host"].keys()
     changing = ("meminfo", "cpu.stat", "pressure", "stat")
     for question, entry in here["host"].items():

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from cgroup_preflight.cli import main
+from cgroup_preflight.cli import hosts_run, main
 from cgroup_preflight.core import codes
+from cgroup_preflight.core.report import ServiceResult
+from cgroup_preflight.report.read import report_of
 from cgroup_preflight.smoke.apart import Apart
 from tests.unit.cli.test_hosts import ssh  # noqa: F401 - a fixture
 
@@ -126,6 +128,16 @@ def test_one_host_of_several_that_is_not_reached_is_unverified_and_the_others_ar
     assert own["dead"]["status"] == "unverified"
     for name in ("web1", "plain"):
         assert [item for item in found["findings"] if item["subject"].startswith(f"{name}: ")]
+
+
+def test_a_service_says_on_which_host_it_ran_and_when(project, monkeypatch):
+    row = ServiceResult(name="web", engine="systemd", unit="w.service", cgroup="/w")
+    monkeypatch.setattr(hosts_run, "_on_host", lambda *_: ([], (row,)))
+    _, found = report(project, "smoke", "--host", "me@web1")
+    (service,), (own,) = found["services"], [item for item in found["findings"] if item["code"] == "CGP129"]
+    assert (service["name"], service["host"]) == ("me@web1: web", "me@web1")
+    assert service["read_at"] == own["evidence"]["read_at"]
+    assert report_of(json.dumps(found).encode()).services[0].host == "me@web1"
 
 
 def test_a_host_that_cuts_the_connection_is_unverified(project):

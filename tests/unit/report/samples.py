@@ -58,7 +58,7 @@ SERVICE = ServiceResult(
             LimitResult(file="run.slice/cpu.max", expected="50000 100000", actual=None, ok=False)),
     memory_peak_bytes=60 << 20, cpu=CpuUsage(usage_usec=1_500_000, nr_periods=20, nr_throttled=5, throttled_usec=9),
     oom_kills=1, result="oom-kill", exit_status=9, duration_seconds=2.5, memory_max_bytes=64 << 20,
-    log_tail=("first line", "fatal: @everyone"),
+    log_tail=("first line", "fatal: @everyone"), host="web1", read_at="2026-01-02T03:04:05Z",
 )  # fmt: skip
 
 
