@@ -14,6 +14,7 @@ from cgroup_preflight.core.records import dataclass, replace
 from cgroup_preflight.core.report import Finding, Remedy, Status, Verdict
 from cgroup_preflight.core.verdict import verdict_of
 from cgroup_preflight.host.remote.asking import Asker
+from cgroup_preflight.host.remote.bridge import BridgedManager
 from cgroup_preflight.host.remote.line import LineError
 from cgroup_preflight.host.remote.programs import RemotePrograms
 from cgroup_preflight.host.remote.rounds import Rounds
@@ -35,6 +36,13 @@ class Remote:
         self.asker = Asker(lines.shell, lines.files)
         self.rounds = Rounds(self.asker)
         self.programs = RemotePrograms(self.asker, lines.channel)
+        #: The way to its service manager, where a command starts or changes units.
+        self.manager: BridgedManager | None = None
+
+    @property
+    def asked_with(self) -> str:
+        """Which program asked its service manager; empty where units were only read about."""
+        return self.manager.way if self.manager is not None else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +54,7 @@ class Outcome:
     value: object = None
     error: PreflightError | None = None
     round_trips: int = 0
+    asked_with: str = ""
 
 
 def remotes(names: Sequence[str], config: str) -> list[Remote]:
@@ -106,7 +115,9 @@ def _outcome(host: Remote, work: Callable[[Remote], object]) -> Outcome:
     at = time.time()
     try:
         value = work(host)
-        return Outcome(host=host.name, at=at, value=value, round_trips=host.asker.round_trips)
+        return Outcome(
+            host=host.name, at=at, value=value, round_trips=host.asker.round_trips, asked_with=host.asked_with
+        )
     except PreflightError as error:
         return Outcome(host=host.name, at=at, error=error, round_trips=host.asker.round_trips)
     finally:
@@ -124,7 +135,10 @@ def findings_of(outcome: Outcome, findings: Iterable[Finding]) -> tuple[Finding,
     words = f"{problems} of {len(found)} findings are problems" if problems else f"{len(found)} findings, no problem"
     summary = codes.HOST.finding(
         _STATUS[verdict], outcome.host, f"its verdict is {verdict.value}: {words}; read over ssh at {read_at}",
-        evidence={"host": outcome.host, "verdict": verdict.value, "read_at": read_at, "round_trips": outcome.round_trips},
+        evidence={
+            "host": outcome.host, "verdict": verdict.value, "read_at": read_at, "round_trips": outcome.round_trips,
+            **({"asked_with": outcome.asked_with} if outcome.asked_with else {}),
+        },
     )  # fmt: skip
     return (summary, *(_labelled(outcome.host, item) for item in found))
 

@@ -125,7 +125,7 @@ def _tested_here(
         progress(f"checking {host.name}")
         with host.asker.bounded(_SECONDS, _BYTES_MAX):
             value = _on_host(host, args, config, rules, names, command, contexts, progress)
-        outcome = hosts.Outcome(host=host.name, at=at, round_trips=host.asker.round_trips)
+        outcome = hosts.Outcome(host=host.name, at=at, round_trips=host.asker.round_trips, asked_with=host.asked_with)
     except HostError as error:
         value, outcome = ([], ()), hosts.Outcome(host=host.name, at=at, error=error)
     finally:
@@ -134,7 +134,8 @@ def _tested_here(
     return Tested(
         findings=hosts.findings_of(outcome, policy.judged(findings, rules, services)),
         services=tuple(
-            replace(item, name=f"{host.name}: {item.name}", host=host.name, read_at=hosts.moment(at)) for item in services
+            replace(item, name=f"{host.name}: {item.name}", host=host.name, read_at=hosts.moment(at))
+            for item in services
         ),
         host=common.host_summary(contexts[0]) if contexts else None,
     )
@@ -163,11 +164,15 @@ def _door(host: hosts.Remote, context: Context) -> Door:
     uid = value_or(context.facts.uid, -1)
     files = RemoteFiles(host.asker)
     environment = tuple(bus_environment(context.engine, uid).items())
+    bridge = partial(host.asker.opened, host.lines.bridge) if uid == 0 else None
+    manager = BridgedManager(bridge, host.asker.count)
+    if context.engine.name is not None:
+        host.manager = manager
     return Door(
         files=files, processes=RemoteProcesses(host.asker),
         programs=RemotePrograms(host.asker, host.lines.channel, environment), clock=RemoteClock(host.asker),
         network=FarNetwork(files, context.facts.mount_point, host.lines.connection),
-        manager=BridgedManager(partial(host.asker.opened, host.lines.bridge) if uid == 0 else None), host=host.name,
+        manager=manager, host=host.name,
     )  # fmt: skip
 
 

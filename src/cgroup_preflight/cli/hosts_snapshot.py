@@ -45,7 +45,9 @@ def record_hosts(args: argparse.Namespace) -> ExitStatus:
             options.write_stdout(str(outcome.value))
         # Not in the recording, in which names of hosts and users are replaced, so that it can be sent to somebody.
         place = f": {file}" if file else ""
-        options.write_stderr(f"cgroup-preflight: {plain(f'recorded {outcome.host} at {hosts.moment(outcome.at)}{place}')}\n")
+        options.write_stderr(
+            f"cgroup-preflight: {plain(f'recorded {outcome.host} at {hosts.moment(outcome.at)}{place}')}\n"
+        )
     return status
 
 

@@ -15,6 +15,8 @@ from cgroup_preflight.core.report import Finding, Remedy
 from cgroup_preflight.engines.ready import LocalNetwork
 from cgroup_preflight.engines.systemd import bus_environment, private_bus
 from cgroup_preflight.host.gather import gather
+from cgroup_preflight.host.remote.asking import Asker
+from cgroup_preflight.host.remote.bridge import BridgedManager
 from cgroup_preflight.host.remote.machine import door_of
 from cgroup_preflight.host.remote.questions import Kind, Question
 from cgroup_preflight.host.remote.rounds import AskedFs, AskedRunner
@@ -44,12 +46,17 @@ class Far:
         uid, choice = value_or(context.facts.uid, -1), context.engine
         environment = tuple(bus_environment(choice, uid).items())
         door, asker = door_of(self._remote.lines, LocalNetwork(), root=uid == 0, environment=environment)
-        self._closed.append(asker.close)
+        self._closed += [asker.close, lambda: self._count(asker)]
+        if isinstance(door.manager, BridgedManager) and choice.name is not None:
+            self._remote.manager = door.manager
 
         def folders(path: str) -> Reading[Sequence[tuple[str, int]]]:
             return cast("Reading[Sequence[tuple[str, int]]]", asker.ask([Question(kind=Kind.TREE, path=path)])[0])
 
         return host_behind(door, context.facts, choice, private_bus(choice, door.manager), folders), context
+
+    def _count(self, asker: Asker) -> None:
+        self._remote.asker.round_trips += asker.round_trips
 
     def folder(self, state: str) -> str:
         """As `Place.folder`."""

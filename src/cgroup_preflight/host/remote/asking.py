@@ -57,6 +57,10 @@ class Asker:
         for line in self._lines:
             line.budget = budget
 
+    def count(self) -> None:
+        """Counts a round trip on a further line."""
+        self.round_trips += 1
+
     def opened(self, opens: Callable[[], Line]) -> Line:
         """A further line, whose answers count together with the others."""
         line = opens()

@@ -14,14 +14,19 @@ _MESSAGE_MAX = 1 << 20
 
 
 class LineStream:
-    """As `Stream`, over a line; each call has a limit of time. A line that is lost raises OSError."""
+    """As `Stream`, over a line; each call has a limit of time. A line that is lost raises OSError.
 
-    def __init__(self, line: Line, seconds: float = _SECONDS) -> None:
-        self._line, self._seconds = line, seconds
+    `count` is called for each time that something is sent; `answered` says whether a part of a message came back.
+    """
+
+    def __init__(self, line: Line, seconds: float = _SECONDS, count: Callable[[], None] = lambda: None) -> None:
+        self._line, self._seconds, self._count = line, seconds, count
         self._data = bytearray()
+        self.answered = self.closed = False
 
     def sendall(self, data: bytes, /) -> None:
         """As `Stream.sendall`."""
+        self._count()
         try:
             self._line.send(data)
             self._line.flush(time.monotonic() + self._seconds)
@@ -30,7 +35,12 @@ class LineStream:
 
     def read(self, size: int, /) -> bytes:
         """As `Stream.read`."""
-        return self._taken(lambda: size if len(self._data) >= size else 0) if size else b""
+        if not size:
+            return b""
+        found = self._taken(lambda: size if len(self._data) >= size else 0)
+        # Lines are those of the log-in; the greeting of a shell can be one.
+        self.answered = True
+        return found
 
     def readline(self, most: int, /) -> bytes:
         """As `Stream.readline`."""
@@ -38,6 +48,7 @@ class LineStream:
 
     def close(self) -> None:
         """As `Stream.close`."""
+        self.closed = True
         self._line.close()
 
     def _taken(self, enough: Callable[[], int]) -> bytes:
@@ -54,10 +65,23 @@ class LineStream:
 
 
 class BridgedManager:
-    """As `Manager`; `open_bridge` makes a line to a bridge, and there is none for a user who is not root."""
+    """As `Manager`; `open_bridge` makes a line to a bridge, and there is none for a user who is not root.
 
-    def __init__(self, open_bridge: Callable[[], Line] | None) -> None:
-        self._open_bridge = open_bridge
+    `count` is called for each time that the manager is waited for.
+    """
+
+    def __init__(self, open_bridge: Callable[[], Line] | None, count: Callable[[], None] = lambda: None) -> None:
+        self._open_bridge, self._count = open_bridge, count
+        self._streams: list[LineStream] = []
+
+    @property
+    def way(self) -> str:
+        """Which program asked the manager until now: who uses this takes `systemctl` where a bridge fails."""
+        if not any(stream.answered for stream in self._streams):
+            return "systemctl"
+        # A line stays open until it fails.
+        failed = any(stream.closed for stream in self._streams)
+        return f"{BRIDGE[0]} and systemctl" if failed else BRIDGE[0]
 
     def usable(self) -> bool:
         """As `Manager.usable`."""
@@ -67,4 +91,5 @@ class BridgedManager:
         """As `Manager.connect`."""
         if self._open_bridge is None:
             raise OSError("only root has a line to the manager")
-        return LineStream(self._open_bridge())
+        self._streams.append(LineStream(self._open_bridge(), count=self._count))
+        return self._streams[-1]

@@ -43,6 +43,6 @@ def door_of(
     door = Door(
         files=RemoteFiles(asker), processes=RemoteProcesses(asker),
         programs=RemotePrograms(asker, lines.channel, environment), clock=RemoteClock(asker), network=network,
-        manager=BridgedManager(lines.bridge if root else None), host=lines.name,
+        manager=BridgedManager(lines.bridge if root else None, asker.count), host=lines.name,
     )  # fmt: skip
     return door, asker

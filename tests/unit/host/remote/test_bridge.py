@@ -42,6 +42,16 @@ def test_who_is_not_root_has_no_line_to_the_manager():
         manager.connect()
 
 
+def test_a_bridge_that_fails_is_not_said_to_have_been_used():
+    said = [b"Welcome to this host!\n", b"", b"OK 00\r\n" + bytes(64)]
+    manager = BridgedManager(lambda: replay(said.pop(0)))
+    for way in ("systemctl", "systemctl", "systemd-stdio-bridge and systemctl"):
+        connection = bus.Connection(manager.connect)
+        with pytest.raises(bus.BusError):
+            connection.of_manager(["Version"])
+        assert manager.way == way
+
+
 def test_the_manager_is_asked_over_a_bridge():
     line, there = silent()
 
@@ -57,10 +67,14 @@ def test_the_manager_is_asked_over_a_bridge():
 
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()
-    manager = BridgedManager(lambda: line)
+    counted: list[int] = []
+    manager = BridgedManager(lambda: line, lambda: counted.append(1))
     assert manager.usable()
+    assert manager.way == "systemctl"
     connection = bus.Connection(manager.connect)
     assert connection.of_manager(["Version"]) == {"Version": "252.39"}
+    # The log-in, and the question.
+    assert (manager.way, len(counted)) == ("systemd-stdio-bridge", 2)
     connection.close()
     thread.join(20)
     there.close()
