@@ -19,6 +19,7 @@ from tests.lab.configs import ENVIRONMENT, Call, Lab, Outcome, config, service
 from tests.lab.conftest import KINDS
 from tests.lab.test_smoke_example import assert_passed
 from tests.lab.test_smoke_limits import meddling
+from tests.unit.stated import round_trips
 
 _PACKAGES = ("openssh-client", "openssh-server")
 #: By the names of hosts in the configuration of ssh: port and user. The second sshd has no SFTP; nobody listens at 2299.
@@ -123,6 +124,8 @@ def test_the_example_passes_on_a_machine_without_python_and_nothing_is_left_ther
     (own,) = outcome.findings("CGP129")
     assert (own["subject"], own["status"], own["evidence"]["host"]) == ("far", "pass", "far")
     assert "over ssh" in own["message"]
+    assert own["evidence"]["asked_with"] == "systemd-stdio-bridge"
+    assert own["evidence"]["round_trips"] <= round_trips()["`run`: the three services of examples/shop"][0]
     assert all(item["evidence"]["host"] == "far" for item in outcome.report["findings"])
     assert_passed(_of(outcome, "far"), engine="systemd", below="")
 

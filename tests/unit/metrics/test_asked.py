@@ -13,11 +13,12 @@ from cgroup_preflight.metrics.samples import Snapshot
 from cgroup_preflight.metrics.tree import Tree
 from tests.unit.host.remote.ends import LocalLines
 from tests.unit.metrics.conftest import FakeClock
+from tests.unit.stated import round_trips
 
 pytestmark = pytest.mark.starts_processes
 
-#: What docs/hosts.md says of a step of `diagnose` in which no cgroup came.
-STEP_ROUND_TRIPS = 4
+#: By SFTP; of a step of `diagnose` in which no cgroup came.
+STEP_ROUND_TRIPS, _ = round_trips()["`diagnose`: each further one, where no cgroup came"]
 
 
 @pytest.fixture(params=[None, ("false",)], ids=["sftp", "shell"])

@@ -16,9 +16,10 @@ from cgroup_preflight.host.remote.asking import Asker
 from cgroup_preflight.host.remote.questions import Kind, Question
 from cgroup_preflight.host.remote.rounds import BYTES_MAX, SECONDS, Rounds
 from tests.unit.host.remote.ends import LocalLines
+from tests.unit.stated import round_trips
 
-#: The most round trips of `gather`, as docs/hosts.md says.
-MOST_ROUND_TRIPS = 12
+#: Of `gather`, which is what `check` reads.
+MOST_ROUND_TRIPS, _ = round_trips()["`check`"]
 
 
 class Played:
