@@ -30,6 +30,7 @@ PATHS = [
 
 #: One line for each way to break a contract: the module that gets it, and the import.
 BREAKS = {
+    "smoke.elsewhere": "cgroup_preflight.host.local",
     "host.fs": "cgroup_preflight.cli",
     "smoke.run": "cgroup_preflight.guest.run",
     "checks.runner": "cgroup_preflight.host.fs",

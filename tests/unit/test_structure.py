@@ -56,6 +56,56 @@ def test_pure_rooms_open_no_file(room: str) -> None:
                 assert ast.unparse(node.func).rpartition(".")[2] not in ("open", "read_text", "write_text"), path.name
 
 
+#: What judges and tests machines, and has to do so for any of them.
+BEHIND_A_DOOR = ("checks", "smoke", "metrics", "rollout", "host.gather", "host.facts", "host.record")
+#: The sides of the door that are this machine.
+SIDES = {"LiveFs", "LiveRunner", "LiveDoor", "LocalFiles", "LocalProcesses", "LocalClock", "LocalManager", "local_door"}
+#: Words of `os` that ask nothing of a machine.
+HARMLESS = {"path", "strerror", "fspath", "fsencode", "fsdecode"}
+#: Modules that use this machine all the same, and for what; docs/architecture.md says more.
+USES_THIS_MACHINE = {
+    "smoke.apart": "runs this command for each of several hosts",
+    "smoke.elsewhere": "reads the files of the project that go to another machine",
+    "smoke.payloads": "reads the pipes of programs that the door started",
+    "smoke.run": "makes the door to this machine where none is handed in",
+    "metrics.door": "its own door to this machine, whose files stay open",
+    "metrics.moment": "makes that door",
+    "metrics.setup": "makes that door",
+    "metrics.watch": "inotify, for the exporter that serves",
+    "metrics.join": "go tool trace",
+    "metrics.traces": "traces of Go programs, and go tool trace",
+    "metrics.recording": "reads a recording",
+    "metrics.rules_files": "writes the rules",
+    "metrics.live_table": "the terminal",
+    "rollout.journal": "the journal",
+    "rollout.session": "the folder and the lock of journals, and the clock of who watches",
+    "rollout.recorded": "a clock for a reader that never waits",
+    "rollout.remote": "hooks run where the journal is",
+    "rollout.watch": "makes the door of metrics",
+}
+
+
+def _uses_this_machine(path: Path) -> bool:
+    words = set[str]()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Name) and node.id in SIDES:
+            return True
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("open", "io.open"):
+            return True
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "os":
+            words.add(node.attr)
+    return any(word not in HARMLESS and not word.startswith("O_") for word in words)
+
+
+def test_who_judges_machines_sees_only_their_door() -> None:
+    judging = {
+        name.removeprefix("cgroup_preflight."): path
+        for name, path in MODULES.items()
+        if f"{name}.".startswith(tuple(f"cgroup_preflight.{room}." for room in BEHIND_A_DOOR))
+    }
+    assert {name for name, path in judging.items() if _uses_this_machine(path)} == set(USES_THIS_MACHINE)
+
+
 def test_sizes_of_all_modules_and_functions_together() -> None:
     trees = [ast.parse(path.read_text()) for path in MODULES.values()]
     functions = [

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from cgroup_preflight.checks.go.binary_format import unrunnable_programs
+from cgroup_preflight.core.reading import Missing, Why
 from cgroup_preflight.core.report import Status
 from cgroup_preflight.golang.program import read_programs
 from cgroup_preflight.plan.build import binary_paths, build_plan
@@ -67,3 +68,5 @@ def test_programs_that_cannot_run_here_are_found_before_a_run(tmp_path) -> None:
         ("CGP401", "fail", "text", 3),
     ]
     assert not unrunnable_programs((), facts())
+    unknown = facts(machine=Missing(source="uname", why=Why.DENIED))
+    assert not unrunnable_programs(plan.services, unknown), "not what this machine could run"
