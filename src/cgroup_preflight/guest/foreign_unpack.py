@@ -38,12 +38,22 @@ _MERGED = ("bin", "sbin", "lib", "lib64")
 _SHARED = re.compile(r"(?:.*/)?libsystemd-shared-([0-9]{1,4})[^/]*\.so")
 _UNIT = re.compile(r"(?:etc|usr/local/lib|usr/lib|lib)/systemd/system/[^/]+(?:\.d/[^/]+\.conf)?", re.ASCII)
 _LISTED = re.compile(r"(?:usr/)?(?:bin|sbin)/[^/]+|(?:usr/)?lib(?:64)?/.*\.so(?:\.[^/]*)?")
+#: What people take for such an archive: the first bytes, what it is, and what to do.
+_OTHERS = (
+    (b"QFI\xfb", "it is the image of a disk (qcow2), and no archive of a root file system"),
+    (b"\x28\xb5\x2f\xfd", "it is compressed with zstd, which is not read here: unpack it first (zstd -d)"),
+    (b"hsqs", "it is a squashfs, and no archive: unpack it and make a tar of it (unsquashfs)"),
+    (b"PK\x03\x04", "it is a zip archive: make a tar of what is in it"),
+)
+#: The names of disks in archives of cloud images.
+_DISK = re.compile(r"[^/]+\.(?:raw|img|qcow2|vmdk|vhd)")
 #: ELF, 64 bits, little-endian; machine 62 is x86-64 (elf(5)).
 _ELF, _X86_64 = b"\x7fELF\x02\x01", b"\x3e\x00"
 
 
 def unpack(archive: str, root: str, files: Mapping[str, Mapping[str, Any]]) -> ForeignTree:
     """Writes the archive below `root`, and then our files. Raises ForeignError, OSError."""
+    _refuse_others(archive)
     tree = ForeignTree(root)
     try:
         with tarfile.open(archive, "r|*") as members:
@@ -58,6 +68,8 @@ def unpack(archive: str, root: str, files: Mapping[str, Mapping[str, Any]]) -> F
         if path := tree.find(name):
             os.unlink(tree.at(path))
             del tree.files[path]
+    if not tree.find(*SYSTEMD) and (disk := next(filter(_DISK.fullmatch, tree.files), "")):
+        raise ForeignError(f"it has the image of a disk ({disk}), and no root file system")
     if tree.find("manifest.json") and not tree.find(*SYSTEMD):
         raise ForeignError(
             "it is an image in layers, as `docker save` writes it: export a container of it (docker export)"
@@ -72,6 +84,15 @@ def unpack(archive: str, root: str, files: Mapping[str, Mapping[str, Any]]) -> F
     if tree.resolve(f"{_MODULES}/.") not in tree.folders:
         raise ForeignError(f"/{_MODULES} of it is a link that leads nowhere, and the guest needs a folder there")
     return tree
+
+
+def _refuse_others(archive: str) -> None:
+    """Raises ForeignError for what is no tar archive by its first bytes, OSError."""
+    with open(archive, "rb") as file:
+        begin = file.read(4)
+    for first, words in _OTHERS:
+        if begin == first:
+            raise ForeignError(words)
 
 
 def _add(tree: ForeignTree, members: tarfile.TarFile, member: tarfile.TarInfo) -> None:

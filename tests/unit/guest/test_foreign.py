@@ -74,6 +74,23 @@ def test_a_root_and_what_is_known_of_it(tmp_path):
     assert (tmp_path / "root/proc").is_dir()
 
 
+@pytest.mark.parametrize(("begin", "words"), [
+    (b"QFI\xfb", "image of a disk"), (b"\x28\xb5\x2f\xfd", "zstd -d"), (b"hsqs", "unsquashfs"), (b"PK\x03\x04", "zip"),
+])  # fmt: skip
+def test_what_is_no_tar_archive_is_named(tmp_path, begin, words):
+    (tmp_path / "a.tar").write_bytes(begin + bytes(2000))
+    with pytest.raises(ForeignError, match=words):
+        foreign_unpack.unpack(str(tmp_path / "a.tar"), str(tmp_path / "root"), {})
+
+
+@needs_root
+def test_the_disk_of_a_cloud_image_is_no_root(tmp_path):
+    with pytest.raises(ForeignError, match=r"image of a disk \(disk.raw\)"):
+        unpacked(tmp_path, member("disk.raw", content=b"x"))
+    (tmp_path / "other").mkdir()
+    unpacked(tmp_path / "other", *usual(), member("disk.raw", content=b"x"))
+
+
 @needs_root
 def test_what_it_lacks_is_said_at_once(tmp_path):
     found = foreign_unpack.found_in(
