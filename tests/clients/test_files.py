@@ -18,6 +18,8 @@ from cgroup_preflight.config import schema as config_schema
 from cgroup_preflight.config.keys import ENGINES
 from cgroup_preflight.report import FORMATS, schema
 from tests.clients.helpers import ROOT, run
+from tests.unit.cli.test_hosts import SSH
+from tests.unit.host.remote.ends import SFTP_SERVER
 from tests.unit.publish.jobs import write_report
 
 ACTION = yaml.safe_load((ROOT / "action.yml").read_text("utf-8"))
@@ -333,6 +335,51 @@ def test_the_template_is_a_job_template():
     assert not {"default", "stages", "variables", "workflow", "image", "cache"} & set(jobs)
     assert all("cgroup" in name or "job-prefix" in name for name in jobs)
     assert all(value.get("description") and "default" in value for value in INPUTS.values())
+
+
+def test_the_playbook_judges_hosts_without_the_tool_over_ssh(tmp_path):
+    """Two hosts, both of which are this machine, by what the inventory says; one that is not reached; and an old recording."""
+    command, log = tmp_path / "tool.sh", tmp_path / "ssh.log"
+    # This ssh has no connections that are shared.
+    code = "import sys; from cgroup_preflight.cli import hosts, main; hosts.control_folder = str; sys.exit(main(sys.argv[1:]))"
+    command.write_text(f'#!/bin/sh\nexec env PYTHONPATH="{ROOT}/src" "{sys.executable}" -c "{code}" "$@"\n')
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/ssh").write_text(SSH.format(log=log, server=SFTP_SERVER))
+    for path in (command, tmp_path / "bin/ssh"):
+        path.chmod(0o755)
+    (tmp_path / "inventory").write_text(
+        "one ansible_host=192.0.2.7 ansible_user=me ansible_port=2222 ansible_ssh_private_key_file=/keys/one\n"
+        "two ansible_python_interpreter=/absent/python\ndead\n[all:vars]\npreflight_command='[\"/absent/tool\"]'\n"
+    )
+    (tmp_path / "all/dead").mkdir(parents=True)
+    environment = {
+        "PATH": f"{tmp_path}/bin:/usr/bin:/bin", "HOME": str(tmp_path), "LC_ALL": "C.UTF-8",
+    }  # fmt: skip
+    run([str(command), "snapshot", "-o", "all/dead/host.json"], tmp_path, environment)
+    given = json.dumps(
+        {"preflight_local_command": [str(command)], "preflight_folder": f"{tmp_path}/all", "preflight_over_ssh": True}
+    )
+    done = run([tool("ansible-playbook"), "-i", "inventory", "-e", given, str(ROOT / "ci/ansible/preflight.yml")],
+               tmp_path, environment)  # fmt: skip
+    text = done.stdout + done.stderr
+    assert done.returncode != 0, text
+    reports = {
+        name: json.loads((tmp_path / "all" / name / "report.json").read_text()) for name in ("one", "two", "dead")
+    }
+    here = json.loads(run([str(command), "check", "--format", "json"], tmp_path, environment).stdout)
+    for name in ("one", "two"):
+        assert [(item["code"], item["subject"], item["status"]) for item in reports[name]["findings"]] == [
+            (item["code"], item["subject"], item["status"]) for item in here["findings"]
+        ], text
+    assert [item["code"] for item in reports["dead"]["findings"]] == ["CGP608"]
+    assert "**3 runners:**" in (tmp_path / "all.md").read_text()
+    assert {line.partition(" -- ")[2] for line in log.read_text().splitlines()} >= {"one sh", "two sh", "dead sh"}
+    assert (tmp_path / "all/one/ssh_config").read_text() == (
+        'Host one\n  HostName 192.0.2.7\n  User "me"\n  Port "2222"\n  IdentityFile "/keys/one"\nHost *\n  Include ~/.ssh/config\n'
+    )
+    assert (
+        tmp_path / "all/two/ssh_config"
+    ).read_text() == "Host two\n  HostName two\nHost *\n  Include ~/.ssh/config\n"
 
 
 @pytest.mark.parametrize(("limit", "runners"), [("all", 4), ("three", 1), ("one,two", 2)])
