@@ -7,7 +7,7 @@ from typing import cast
 from cgroup_preflight.cli import common, hosts
 from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.core.report import Finding, Remedy, Report
-from cgroup_preflight.metrics.asked import moment_of
+from cgroup_preflight.metrics.asked import moment_of, prompt
 from cgroup_preflight.metrics.choice import find
 from cgroup_preflight.metrics.contention import judge
 from cgroup_preflight.metrics.moment import Moment
@@ -40,10 +40,12 @@ def diagnose_hosts(started: common.Started, args: argparse.Namespace) -> Report:
 def _moments(host: hosts.Remote, seconds: float, depth: int) -> tuple[Moment, ...]:
     """Readings at equal distances, each in one round where no cgroup came. Raises HostError."""
     parts = max(2, min(int(seconds), _PARTS_MAX))
+    # Only from then on is it known what to ask, all of it at once.
+    host.rounds.read(lambda fs, _: moment_of(fs, depth))
     moments = [host.rounds.read(lambda fs, _: moment_of(fs, depth))]
     begun = time.monotonic()
     for number in range(1, parts + 1):
         # Where a reading took longer, the next one is not right behind it.
         time.sleep(max(begun + seconds * number / parts - time.monotonic(), seconds / parts / 2))
         moments.append(host.rounds.read(lambda fs, _: moment_of(fs, depth)))
-    return tuple(moments)
+    return prompt(moments, seconds / parts)

@@ -2,14 +2,15 @@
 
 import errno
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from cgroup_preflight.core.errors import HostError
 from cgroup_preflight.core.reading import Known, Missing, Reading, value_or
+from cgroup_preflight.core.records import replace
 from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.host.procfs import parse_cpu_list, read_kernel
 from cgroup_preflight.host.remote.rounds import AskedFs
-from cgroup_preflight.host.remote.stamps import BEFORE, span_of
+from cgroup_preflight.host.remote.stamps import AFTER, BEFORE, span_of
 from cgroup_preflight.metrics.moment import Moment, MomentReader
 from cgroup_preflight.metrics.page import Page
 from cgroup_preflight.metrics.readings import Readings
@@ -17,6 +18,8 @@ from cgroup_preflight.metrics.samples import HUGE
 from cgroup_preflight.metrics.setup import cgroup_mount, scope_of
 from cgroup_preflight.metrics.tree import Scope, Tree
 
+#: How much longer than the quickest one half of a reading may take: a share of the time between two of them.
+_LATE = 0.1
 _REMEDY = Remedy(title="run the command on the host itself")
 
 
@@ -88,11 +91,41 @@ class SmallNumbers(AskedFs):
 
 
 def moment_of(fs: AskedFs, depth: int) -> Moment:
-    """One reading for the diagnosis, at the time of the host's own clock. Raises HostError."""
+    """One reading for the diagnosis, at the time of the host's own clock, which is asked first and last. Raises HostError.
+
+    Only where everything was asked in one round, as from the second reading on, is it that of one moment.
+    """
     fs = SmallNumbers(fs.answers)
+    before = fs.quick(BEFORE)
     mount = cgroup_mount(fs)
-    tree = Tree(AskedDoor(fs, mount), Scope(depth=depth), _clock(fs))
-    return MomentReader(tree, fs, mount).read()
+    moment = MomentReader(Tree(AskedDoor(fs, mount), Scope(depth=depth), lambda: 0), fs, mount).read()
+    span = span_of(before, fs.quick(AFTER))
+    stamp = span.middle_ns
+    samples = {path: replace(sample, stamp_ns=stamp) for path, sample in moment.snapshot.samples.items()}
+    # Of the host's wall clock, that of this machine says nothing.
+    snapshot = replace(
+        moment.snapshot,
+        started_ns=span.began_ns,
+        stamp_ns=stamp,
+        wall=stamp / 1e9,
+        samples=samples,
+        slack_ns=span.slack_ns,
+    )
+    return replace(moment, snapshot=snapshot)
+
+
+def prompt(moments: Sequence[Moment], seconds: float) -> tuple[Moment, ...]:
+    """The readings that are of one moment, when there is one each `seconds`. Raises HostError where most are not.
+
+    All ask the same in the same order, so that each file is as old as in the quickest reading; one that took longer has
+    answers that came late, and the time between two of them is not that of the counters.
+    """
+    most = min(moment.snapshot.slack_ns for moment in moments) + seconds * _LATE * 1e9
+    found = tuple(moment for moment in moments if moment.snapshot.slack_ns <= most)
+    if len(found) < 2 or 2 * len(found) < len(moments):
+        raise HostError(f"it answered too slowly: {len(moments) - len(found)} of {len(moments)} readings were not of one moment",
+                        remedy=Remedy(title="measure longer, or run the command on the host itself"))  # fmt: skip
+    return found
 
 
 def page_of(fs: AskedFs, slices: Sequence[str], depth: int) -> Readings:
@@ -105,10 +138,3 @@ def page_of(fs: AskedFs, slices: Sequence[str], depth: int) -> Readings:
     readings = Readings(Tree(AskedDoor(fs, mount), scope), page)
     readings.refresh()
     return readings
-
-
-def _clock(fs: AskedFs) -> Callable[[], int]:
-    """Nanoseconds since the host was started, by /proc/uptime, which has hundredths of a second."""
-    text = fs.quick(BEFORE)
-    moment = span_of(text, text).middle_ns
-    return lambda: moment

@@ -1,10 +1,12 @@
 """Runs the processes of the load probe and reads, window by window, how much CPU time each level received."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 from cgroup_preflight.core.reading import Known, Missing, Why, value_or
 from cgroup_preflight.core.records import TYPE_CHECKING, dataclass
 from cgroup_preflight.core.report import Finding
+from cgroup_preflight.host.remote.stamps import AFTER, BEFORE, span_of
 from cgroup_preflight.plan.shares import shares
 from cgroup_preflight.smoke.lifted import is_limited, lifted
 from cgroup_preflight.smoke.load import LoadPlan
@@ -40,6 +42,9 @@ _UP_SECONDS = 60.0
 #: The longest that it measures on a machine that is busy; seconds.
 _LONGEST = 20.0
 _PAUSE = 0.02
+#: How much longer than the quickest one a reading of another machine may take there: it is of so many moments; seconds.
+_LATE = 0.2
+_STAT = "/proc/stat"
 #: Seconds that everything may take longer than planned, on a machine whose CPUs are all in use.
 _GRACE = 60.0
 _OUTPUT_MAX = 1 << 16
@@ -52,9 +57,13 @@ _TICKS = 100.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Moment:
-    """CPU seconds so far: of each unit, of the CPUs in use by the fields of /proc/stat, and of this process."""
+    """CPU seconds so far: of each unit, of the CPUs in use by the fields of /proc/stat, and of this process.
+
+    `is_late`: an answer of another machine was late, so that the files are not of one moment.
+    """
 
     time: float
+    is_late: bool
     own: float
     used: Mapping[str, float]
     machine: Mapping[str, float]
@@ -90,6 +99,9 @@ class LoadProbe:
     def __init__(self, load: LoadPlan, place: LoadPlace) -> None:
         self._load, self._payloads, self._engine, self._observer = load, place.payloads, place.engine, place.observer
         self._files, self._clock, self._slices = place.door.files, place.door.clock, place.slices
+        self._is_far = bool(place.door.host)
+        #: How long the quickest reading took on the machine's own clock.
+        self._quickest = math.inf
 
     def run(self, *, required: bool = True) -> tuple[Finding, ...]:
         """Starts all processes, measures until the shares are clear, and ends them; one finding. Raises HostError.
@@ -153,13 +165,17 @@ class LoadProbe:
                 return (untested("cpu.stat or /proc/stat could not be read"),)
             if self._lift_again():
                 windows.clear()
-                planned = 0.0
-            else:
+                planned, before = 0.0, now
+            elif before.is_late:
+                planned, before = 0.0, now
+            elif not now.is_late:
                 windows.append(self._window(before, now))
-            before = now
+                before = now
         # One that the kernel killed, for memory, says nothing; its cgroup stays where the engine keeps it.
         if any(len(self._observer.processes(payloads.cgroup(item))) <= len(self._cpus(item)) for item in hogs):
             return (untested(_ENDED),)
+        if before is not None and before.is_late:
+            return (untested("the machine answered too slowly"),)
         if not is_clear(self._load, windows, MOST_SECONDS) and sum(one.seconds for one in windows) < EARLY_SECONDS:
             return (untested("a limit of the run's slices was set again and again"),)
         return judge_load(self._load, windows, self._host(cgroups, planned), required=required)
@@ -216,13 +232,22 @@ class LoadProbe:
     def _moment(self, cgroups: Mapping[str, str]) -> _Moment | None:
         """What is known now; None where a counter is missing."""
         units = [name for name in self._load.tree.entries if name in cgroups]
+        if self._is_far:
+            # All in one answer, as they are compared; its clock before and after them.
+            paths = (self._observer.path(cgroups[name], "cpu.stat") for name in units)
+            self._files.prefetch((BEFORE, *paths, _STAT, AFTER))
         used = {name: self._observer.cpu_stat(cgroups[name]).get("usage_usec") for name in units}
-        machine = self._files.read("/proc/stat")
+        machine = self._files.read(_STAT)
         ticks = _ticks(machine.value, self._load.cpus) if isinstance(machine, Known) else {}
         if not ticks or any(value is None for value in used.values()):
             return None
+        time, took = self._clock.monotonic(), 0.0
+        if self._is_far:
+            span = span_of(self._files.quick(BEFORE), self._files.quick(AFTER))
+            time, took = span.middle_ns / 1e9, 2 * span.slack_ns / 1e9
+        self._quickest = min(self._quickest, took)
         return _Moment(
-            time=self._clock.monotonic(), own=self._clock.own_cpu(), machine=ticks,
+            time=time, is_late=took > self._quickest + _LATE, own=self._clock.own_cpu(), machine=ticks,
             used={name: value / 1e6 for name, value in used.items() if value is not None},
         )  # fmt: skip
 

@@ -4,12 +4,16 @@ import pytest
 from ci.cgroup_tree import CgroupTree
 
 from cgroup_preflight.core.errors import HostError
+from cgroup_preflight.core.reading import Known
 from cgroup_preflight.host.remote.asking import Asker
 from cgroup_preflight.host.remote.rounds import AskedFs, Rounds
-from cgroup_preflight.metrics.asked import AskedDoor, moment_of, page_of
+from cgroup_preflight.host.remote.stamps import AFTER, BEFORE
+from cgroup_preflight.metrics.asked import AskedDoor, moment_of, page_of, prompt
 from cgroup_preflight.metrics.door import LiveDoor
 from cgroup_preflight.metrics.exposition import Style
+from cgroup_preflight.metrics.moment import Moment
 from cgroup_preflight.metrics.samples import Snapshot
+from cgroup_preflight.metrics.series import series_of
 from cgroup_preflight.metrics.tree import Tree
 from tests.unit.host.remote.ends import LocalLines
 from tests.unit.metrics.conftest import FakeClock
@@ -91,3 +95,54 @@ def test_a_host_with_a_number_that_no_kernel_has_is_lost_and_nothing_else(
         return
     with pytest.raises(HostError, match="more than 20 digits"):
         rounds.read(lambda fs, _: read(fs))
+
+
+class LateAsker(Asker):
+    """An asker whose call with number `late` needs some seconds of the host's clock in the middle of its questions."""
+
+    def __init__(self, lines: LocalLines, late: int, seconds: float) -> None:
+        super().__init__(lines.shell, lines.files)
+        self.calls, self.late, self.seconds, self.now = 0, late, seconds, 1000.0
+
+    def ask(self, questions):
+        self.calls += 1
+        found = list(super().ask(questions))
+        for place, question in enumerate(questions):
+            if question.path == BEFORE:
+                found[place] = Known(value=f"{self.now:.2f} 1.00\n".encode(), source=BEFORE)
+        if self.calls == self.late:
+            self.now += self.seconds
+        for place, question in enumerate(questions):
+            if question.path == AFTER:
+                found[place] = Known(value=f"{self.now:.2f} 1.00\n".encode(), source=AFTER)
+        return found
+
+
+@pytest.mark.parametrize("seconds", [0.3, 5.0])
+def test_a_reading_with_a_late_answer_is_left_out(cgroups, monkeypatch, seconds):
+    """The first reading takes many rounds, and is none; each of the others is one."""
+    monkeypatch.setattr("cgroup_preflight.metrics.asked.cgroup_mount", lambda fs: str(cgroups.top))
+
+    def moments(late: int) -> tuple[list[Moment], int]:
+        asker = LateAsker(LocalLines(files=("false",)), late, seconds)
+        rounds, found, begun = Rounds(asker), [], 0
+        for _ in range(5):
+            found.append(rounds.read(lambda fs, _: moment_of(fs, 0)))
+            begun = begun or asker.calls
+            asker.now += 1.0
+        asker.close()
+        return found[1:], begun
+
+    whole, begun = moments(0)
+    assert begun > 1
+    assert prompt(whole, 1.0) == tuple(whole)
+    assert [item.snapshot.slack_ns for item in whole] == [5_000_000] * 4
+    assert [round(item.time, 3) for item in whole] == [1001.005, 1002.005, 1003.005, 1004.005]
+    assert {sample.stamp_ns for sample in whole[0].snapshot.samples.values()} == {1001_005_000_000}
+    for number in range(4):
+        found, _ = moments(begun + 1 + number)
+        late = found[number]
+        assert prompt(found, 1.0) == tuple(item for item in found if item is not late)
+        assert not series_of(found).notes
+    with pytest.raises(HostError, match="too slowly: 2 of 3"):
+        prompt([whole[0], late, late], 1.0)

@@ -1,12 +1,12 @@
 """The load probe on a machine that is played: files of cgroups that grow while the clock runs, and payloads that answer."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
-from cgroup_preflight.core.reading import Reading
+from cgroup_preflight.core.reading import Reading, parsed
 from cgroup_preflight.core.report import Finding, Status
 from cgroup_preflight.host.cgroup import Observer
 from cgroup_preflight.host.fs import LiveFs
@@ -38,6 +38,34 @@ class Below(LiveFs):
         return LocalFiles().tail(path, offset, most)
 
 
+class Far(Below):
+    """The same machine as another one, whose answer with number `late` comes late by `seconds`.
+
+    That is all of it (`within` None), or what follows the file with the number `within` in it.
+    """
+
+    def __init__(self, played: "Played", late: int, seconds: float, within: int | None) -> None:
+        super().__init__(str(played.root))
+        self.played, self.late, self.seconds, self.within = played, late, seconds, within
+        self.known: dict[str, Reading[bytes]] = {}
+        self.count = 0
+
+    def prefetch(self, paths: Iterable[str], **_others: object) -> None:
+        self.count += 1
+        for number, path in enumerate(paths):
+            if self.count == self.late and number == self.within:
+                self.played.sleep(self.seconds)
+            self.known[path] = super().quick(path)
+        if self.count == self.late and self.within is None:
+            self.played.sleep(self.seconds)
+
+    def quick(self, path: str) -> Reading[bytes]:
+        return self.known.pop(path) if path in self.known else super().quick(path)
+
+    def read(self, path: str) -> Reading[str]:
+        return parsed(self.quick(path), lambda data: data.decode())
+
+
 class Played:
     """Clock, payloads and the kernel's files of one machine with two CPUs."""
 
@@ -60,6 +88,8 @@ class Played:
         self.unmoved: dict[str, str] = {}
         self.on_start: Callable[[], None] = lambda: None
         self.on_sleep: Callable[[], None] = lambda: None
+        #: The files of this machine as another one, if it is one.
+        self.far: Far | None = None
         self.used = dict.fromkeys(self.rates, 0.0)
         self.machine = dict.fromkeys(("user", "steal"), 0.0)
         self._write()
@@ -93,6 +123,7 @@ class Played:
 
     def sleep(self, seconds: float) -> None:
         self.now += seconds
+        (self.root / "proc" / "uptime").write_text(f"{self.now:.2f} 1.00\n")
         if self.asked:
             for name, rate in self.rates.items():
                 self.used[name] += rate * seconds
@@ -125,10 +156,11 @@ class Played:
         return f"{self.root}/{item.unit}.out"
 
     def place(self) -> LoadPlace:
-        fs = Below(str(self.root))
+        fs = self.far or Below(str(self.root))
         slices = {f"{SCOPE}.slice": TOP, f"{SCOPE}-api.slice": API}
         self.files = fs
         self.clock = self.processes = self
+        self.host = "web1" if self.far else ""
         return LoadPlace(payloads=self, engine=self, observer=Observer(fs, "/m"), door=self, slices=slices)  # type: ignore[arg-type]
 
     def write_attribute(self, path: str, text: str) -> None:
@@ -300,3 +332,40 @@ def test_a_counter_that_goes_away_is_unverified(tmp_path: Path) -> None:
     played.on_sleep = lose
     found = played.run()
     assert (found.status, "could not be read" in found.message) == (Status.UNVERIFIED, True)
+
+
+def far(root: Path, shares: float, late: int, seconds: float, within: int | None) -> tuple[Finding, int]:
+    """The load of another machine, on which a gets `shares` of the CPU time in place of 75 percent; how often it was asked."""
+    root.mkdir(exist_ok=True)
+    played = Played(root)
+    played.rates |= {A: shares, B: 1.0 - shares}
+    played.sleep(0.0)
+    played.far = Far(played, late, seconds, within)
+    return played.run(), played.far.count
+
+
+#: Between the counters of the two services; before and after all of them; the whole answer.
+_WITHIN = (4, 1, 6, None)
+
+
+@pytest.mark.parametrize("within", _WITHIN)
+@pytest.mark.parametrize("seconds", [0.3, 5.0])
+@pytest.mark.parametrize("late", range(1, 9))
+def test_a_late_answer_of_another_machine_fails_no_weight(
+    tmp_path: Path, late: int, seconds: float, within: int | None
+) -> None:
+    whole, count = far(tmp_path / "whole", 0.75, 0, 0.0, None)
+    assert (whole.status, count) == (Status.PASS, 8)
+    found, _ = far(tmp_path / "late", 0.75, late, seconds, within)
+    assert found.status in (Status.PASS, Status.UNVERIFIED), found
+    # The time is that of the machine, to which nothing came late.
+    assert (late, within) != (8, None) or found.evidence["seconds"] == pytest.approx(whole.evidence["seconds"])
+
+
+@pytest.mark.parametrize("within", _WITHIN)
+@pytest.mark.parametrize("late", [2, 3, 4, 45])
+def test_a_late_answer_of_another_machine_passes_no_weight(tmp_path: Path, late: int, within: int | None) -> None:
+    """Two thirds in place of three quarters, and a counter that is read later by so much that three quarters are seen."""
+    found, count = far(tmp_path, 2 / 3, late, 3.4, within)
+    assert count >= 44
+    assert found.status in (Status.FAIL, Status.UNVERIFIED), found
