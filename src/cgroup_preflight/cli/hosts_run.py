@@ -21,7 +21,7 @@ from cgroup_preflight.config.model import Config
 from cgroup_preflight.core.errors import HostError, UsageError
 from cgroup_preflight.core.policy import Rules
 from cgroup_preflight.core.printable import printable
-from cgroup_preflight.core.reading import value_or
+from cgroup_preflight.core.reading import Missing, Reading, Why, value_or
 from cgroup_preflight.core.records import dataclass, replace
 from cgroup_preflight.core.report import Finding, HostSummary, Remedy, Report, ServiceResult
 from cgroup_preflight.core.verdict import exit_status_of
@@ -29,10 +29,11 @@ from cgroup_preflight.engines.choice import CGROUPFS, GUEST, EngineChoice
 from cgroup_preflight.engines.far_network import FarNetwork
 from cgroup_preflight.engines.systemd import bus_environment
 from cgroup_preflight.guest.words import INPUT_DIR
-from cgroup_preflight.host.door import Door
+from cgroup_preflight.host.door import Door, Files, Status
 from cgroup_preflight.host.remote.bridge import BridgedManager
 from cgroup_preflight.host.remote.files import RemoteFiles
 from cgroup_preflight.host.remote.programs import RemoteClock, RemoteProcesses, RemotePrograms
+from cgroup_preflight.plan.model import Plan, ServicePlan
 from cgroup_preflight.smoke.apart import Apart
 from cgroup_preflight.smoke.elsewhere import ABSOLUTE, Carried
 
@@ -153,10 +154,32 @@ def _on_host(
         # Of use only to a tool that runs there.
         reasons = tuple(item for item in context.engine.reasons if item[0] != CGROUPFS)
         context = replace(context, engine=EngineChoice(name=None, reasons=reasons))
+    door = _door(host, context)
+    context = replace(context, plan=with_interpreters(plan, door.files))
     contexts.append(context)
-    return test_machine(
-        config, context, names, command, rules, progress, door=_door(host, context), carried=carried(config, names)
-    )
+    return test_machine(config, context, names, command, rules, progress, door=door, carried=carried(config, names))
+
+
+def with_interpreters(plan: Plan, files: Files) -> Plan:
+    """The plan with what the machine of `files` has of its programs' interpreters: this one shows only its own."""
+    named = {
+        item.program.executable.interpreter
+        for item in plan.services
+        if item.program is not None and item.program.executable is not None
+    }
+    absent = {name for name in named if name and _is_absent(files.status(name))}
+
+    def judged(service: ServicePlan) -> ServicePlan:
+        program = service.program
+        if program is None or program.executable is None:
+            return service
+        return replace(service, program=replace(program, interpreter_here=program.executable.interpreter not in absent))
+
+    return replace(plan, services=tuple(map(judged, plan.services)))
+
+
+def _is_absent(reading: Reading[Status]) -> bool:
+    return isinstance(reading, Missing) and reading.why is Why.ABSENT
 
 
 def _door(host: hosts.Remote, context: Context) -> Door:

@@ -8,9 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from cgroup_preflight.cli import hosts_run, main
+from cgroup_preflight.cli import common, hosts_run, main
+from cgroup_preflight.cli.hosts_run import with_interpreters
+from cgroup_preflight.config.load import load
 from cgroup_preflight.core import codes
+from cgroup_preflight.core.reading import Known, Missing, Why
 from cgroup_preflight.core.report import ServiceResult
+from cgroup_preflight.host.door import Status
 from cgroup_preflight.report.read import report_of
 from cgroup_preflight.smoke.apart import Apart
 from tests.unit.cli.test_hosts import ssh  # noqa: F401 - a fixture
@@ -166,3 +170,36 @@ def test_what_several_hosts_leave_out_is_said_once(project):
     assert [item["subject"] for item in found["findings"] if item["code"] == "CGP222"] == ["policy"]
     assert [item["subject"] for item in found["findings"] if "left out" in item["message"]] == ["run"]
     assert [item["subject"] for item in found["findings"] if item["code"] == "CGP129"] == ["dead", "cut"]
+
+
+class _There:
+    """Files of a machine that has only `present`, and shows nothing of `hidden`."""
+
+    def __init__(self, present=(), hidden=()):
+        self.present, self.hidden, self.asked = present, hidden, []
+
+    def status(self, path):
+        self.asked.append(path)
+        if path in self.present:
+            return Known(value=Status(size=1, mode=0o100755, uid=0, gid=0, time=0.0), source=path)
+        return Missing(why=Why.DENIED if path in self.hidden else Why.ABSENT, source=path)
+
+
+@pytest.mark.parametrize(("there", "here"), [
+    (_There(), False), (_There(present=("/lib/ld-other.so",)), True), (_There(hidden=("/lib/ld-other.so",)), True),
+])  # fmt: skip
+def test_the_interpreter_of_a_program_is_looked_for_on_the_host(project, there, here):
+    (project / "web").write_text("#!/lib/ld-other.so\n")
+    plan = common.plan_of(load(project / "cgroup-preflight.toml"))
+    # This machine lacks it whatever the host has.
+    assert [item.program.interpreter_here for item in plan.services] == [False]
+    found = with_interpreters(plan, there)
+    assert [item.program.interpreter_here for item in found.services] == [here]
+    assert there.asked == ["/lib/ld-other.so"]
+
+
+def test_a_program_without_an_interpreter_asks_the_host_nothing(project):
+    (project / "web").write_bytes(b"no program")
+    plan, there = common.plan_of(load(project / "cgroup-preflight.toml")), _There()
+    assert with_interpreters(plan, there) == plan
+    assert there.asked == []
