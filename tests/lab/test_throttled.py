@@ -1,7 +1,5 @@
 """A quota that slows a service is a warning: with long periods, too, and where only the start suffered. The twins get none."""
 
-import pytest
-
 from tests.lab.configs import Lab, Outcome, config, service
 from tests.lab.conftest import KINDS, Boot
 
@@ -25,20 +23,15 @@ def _service(seconds: float, then: str, quota: str, limits: dict[str, object]) -
     return service("burn.py", str(seconds), then, ready="log:^up", smoke=smoke, CPUQuota=quota, **limits)
 
 
-@pytest.fixture(scope="module")
-def seen(boot: Boot) -> Outcome:
+def _run(boot: Boot, name: str, **services: dict[str, object]) -> Outcome:
     lab = Lab(boot(base=KINDS[0].spec))
-    services = {
-        "long": _service(0.1, "busy", "10%", _SECOND),
-        "long-calm": _service(0.1, "calm", "10%", _SECOND),
-        "late": _service(1.4, "calm", "10%", _LIMITS),
-        "early": _service(0.1, "calm", "10%", _LIMITS),
-    }
     made = config(services, {"api": {"CPUWeight": 50}})
-    return lab.run("smoke", folder=lab.write("throttled", made, {"burn.py": _SCRIPT}))
+    return lab.run("smoke", folder=lab.write(name, made, {"burn.py": _SCRIPT}))
 
 
-def test_of_few_periods_the_time_counts(seen: Outcome) -> None:
+def test_of_few_periods_the_time_counts(boot: Boot) -> None:
+    calm = _service(0.1, "calm", "10%", _SECOND)
+    seen = _run(boot, "long", **{"long": _service(0.1, "busy", "10%", _SECOND), "long-calm": calm})
     found = seen.finding("CGP515", "long")
     assert found["status"] == "warn"
     assert "throttled for " in found["message"], seen.text
@@ -46,7 +39,9 @@ def test_of_few_periods_the_time_counts(seen: Outcome) -> None:
     assert seen.findings("CGP515", "long-calm") == [], seen.text
 
 
-def test_a_start_that_nearly_took_too_long_comes_first(seen: Outcome) -> None:
+def test_a_start_that_nearly_took_too_long_comes_first(boot: Boot) -> None:
+    early = _service(0.1, "calm", "10%", _LIMITS)
+    seen = _run(boot, "late", late=_service(1.4, "calm", "10%", _LIMITS), early=early)
     found = seen.finding("CGP515", "late")
     assert found["status"] == "warn"
     assert found["message"].startswith("it needed "), seen.text
