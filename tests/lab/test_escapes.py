@@ -189,17 +189,11 @@ _SMALL = {"MemoryMax": "40M", "CPUQuota": "10%", "TasksMax": 40}
 _FAILS = {
     "memory-lifted": "CGP501", "cpu-lifted": "CGP501",
     "tasks-lifted": "CGP501", "tasks-between": "CGP501", "leaves": "CGP502", "comes-back": "CGP502",
-    "forks": "CGP503", "quick-forks": "CGP503", "quick-forks-unasked": "CGP503", "sleep": "CGP506",
+    "forks": "CGP503", "sleep": "CGP506",
 }  # fmt: skip
-#: Their main process ends before anybody can take a handle of it. Command and readiness test.
-_QUICK = {
-    "quick-forks": ("/bin/sh", ("-c", "sleep 300 & exit 0"), "exit"),
-    "quick-forks-unasked": ("/bin/sh", ("-c", "sleep 300 & exit 0"), ""),
-    "quick-job": ("/bin/true", (), "exit"),
-}
 #: Only root can mount.
 _MOUNTED = ("mounted-file", "mounted-folder", "mounted-private")
-_HONEST = ("memory-honest", "cpu-honest", "stays", "job", "quick-job", "unix")
+_HONEST = ("memory-honest", "cpu-honest", "stays", "job", "unix")
 _JOBS = ("forks", "job")
 
 
@@ -216,15 +210,14 @@ def _ready(mode: str, uid: int) -> str:
 
 
 def _services(modes: tuple[str, ...], uid: int = 0) -> dict[str, object]:
-    return {mode: _service(mode, uid) for mode in modes}
-
-
-def _service(mode: str, uid: int) -> dict[str, object]:
-    binary, args, ready = _QUICK.get(mode, ("escape.py", (mode,), _ready(mode, uid)))
-    return service(
-        binary, *args, ready=ready, smoke={"duration": "1s", "start_timeout": "90s", "stop_timeout": "5s"},
-        **(_SMALL if mode in ("cpu-between", "cpu-small") else _LIMITS),
-    )  # fmt: skip
+    return {
+        mode: service(
+            "escape.py", mode, ready=_ready(mode, uid),
+            smoke={"duration": "1s", "start_timeout": "90s", "stop_timeout": "5s"},
+            **(_SMALL if mode in ("cpu-between", "cpu-small") else _LIMITS),
+        )
+        for mode in modes
+    }  # fmt: skip
 
 
 def _judge(outcome: Outcome, fails: dict[str, str], honest: tuple[str, ...]) -> None:
@@ -236,10 +229,7 @@ def _judge(outcome: Outcome, fails: dict[str, str], honest: tuple[str, ...]) -> 
     assert "/pids.peak is 3" in _messages(outcome, "tasks-between"), outcome.text
     for name in ("leaves", "comes-back"):
         assert f"escape.py worker-{name}" in outcome.finding("CGP502", name)["message"]
-    for name in ("forks", "quick-forks", "quick-forks-unasked"):
-        found = outcome.finding("CGP503", name)
-        assert "it forked" in found["message"]
-        assert "foreground" in found["remedies"][0]["title"]
+    assert "foreground" in outcome.finding("CGP503", "forks")["remedies"][0]["title"]
     assert (outcome.verdict, outcome.exit_status) == ("fail", 1)
 
 
@@ -266,6 +256,27 @@ def test_no_service_slips_its_limits_under_the_system_manager(lab: Lab) -> None:
     units = [found for found in outcome.findings("CGP502", "run") if "run-escaped.service" in found["message"]]
     assert units, outcome.text
     assert lab.shell("systemctl is-active run-escaped.service || true").strip() != "active"
+
+
+@pytest.mark.parametrize("user", [None, "tester"])
+def test_one_that_goes_to_the_background_at_once(lab: Lab, user: str | None) -> None:
+    """Its main process has ended before a handle of it can be open, at the latest where nothing else is started."""
+    lab.guest.start_user_manager("tester")
+    forks, limits = ("/bin/sh", "-c", "sleep 300 & exit 0"), {"slice": "api", "MemoryMax": "32M"}
+    for name, one in (
+        ("job", service(*forks, ready="exit", **limits)),
+        ("unasked", service(*forks, **limits)),
+        ("true", service("/bin/true", ready="exit", **limits)),
+    ):
+        folder = lab.write(f"at-once-{name}", config({name: one}, {"api": {"CPUWeight": 50}}))
+        outcome = lab.run("smoke", folder=folder, user=user)
+        found = outcome.finding("CGP503", name)
+        if name == "true":
+            assert (outcome.verdict, found["status"]) == ("pass", "pass"), outcome.text
+            continue
+        assert (outcome.verdict, found["status"]) == ("fail", "fail"), outcome.text
+        assert "it forked: its main process ended with status 0, and 1 process(es) still run" in found["message"]
+        assert "foreground" in found["remedies"][0]["title"]
 
 
 def test_cpu_time_tells_that_a_quota_was_lifted_between_samples(lab: Lab) -> None:
