@@ -188,6 +188,27 @@ def test_the_example_passes_in_each_way_to_be_let_in(lab: Lab, shop: Path, host:
     assert_passed(_of(outcome, host), engine="user" if user else "systemd", below=below)
 
 
+def test_two_hosts_are_in_one_report_each_with_its_own_verdict(lab: Lab, say: Callable[..., None]) -> None:
+    """The manager of the system, under which the service is root and lifts its limit, and that of a user."""
+    lab.guest.start_user_manager("tester")
+    began = time.monotonic()
+    outcome = lab.run("smoke", "lifts", "--host", "far", "--host", "user", folder=_bad(lab))
+    say("two hosts", round(time.monotonic() - began, 1), "s")
+    assert (outcome.verdict, outcome.exit_status) == ("fail", 1)
+    own = {item["subject"]: (item["status"], item["evidence"]["verdict"]) for item in outcome.findings("CGP129")}
+    assert own == {"far": ("fail", "fail"), "user": ("pass", "pass")}
+    assert {name: outcome.finding("CGP501", f"{name}: lifts")["status"] for name in own} == {
+        "far": "fail",
+        "user": "pass",
+    }
+    assert {row["name"]: row["engine"] for row in outcome.report["services"]} == {
+        "far: lifts": "systemd", "user: lifts": "user",
+    }  # fmt: skip
+    about = [item for item in outcome.report["findings"] if item["subject"] not in (*own, "run")]
+    assert all(item["subject"].startswith(f"{item['evidence']['host']}: ") for item in about)
+    assert {item["evidence"]["host"] for item in about} == set(own)
+
+
 @contextmanager
 def _small_disk(lab: Lab, size: str) -> Iterator[None]:
     """A disk of its own for private folders: /run of the guest has less than they need."""
