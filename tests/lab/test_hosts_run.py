@@ -1,5 +1,9 @@
-"""`run --host` and `smoke --host` over a real sshd: one guest is the caller and the hosts, and all between them is ssh."""
+"""`run --host`, `smoke --host` and `rollout --host` over a real sshd: one guest is the caller and the hosts.
 
+All between them is ssh.
+"""
+
+import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -18,7 +22,7 @@ from cgroup_preflight.guest.session import Guest, input_path
 from cgroup_preflight.guest.spec import GuestSpec
 from tests.lab.configs import ENVIRONMENT, Call, Lab, Outcome, config, service
 from tests.lab.conftest import KINDS
-from tests.lab.rollouts import said
+from tests.lab.rollouts import OFTEN, Host, said, toml
 from tests.lab.test_smoke_example import assert_passed
 from tests.lab.test_smoke_limits import meddling
 from tests.unit.stated import round_trips
@@ -207,6 +211,22 @@ def test_two_hosts_are_in_one_report_each_with_its_own_verdict(lab: Lab, say: Ca
     about = [item for item in outcome.report["findings"] if item["subject"] not in (*own, "run")]
     assert all(item["subject"].startswith(f"{item['evidence']['host']}: ") for item in about)
     assert {item["evidence"]["host"] for item in about} == set(own)
+
+
+def test_a_quota_that_is_too_low_is_rolled_out_and_taken_back(lab: Lab, say: Callable[..., None]) -> None:
+    host = Host(guest=lab.guest)
+    host.prepare(toml('CPUQuota = "5%"\n'), OFTEN)
+    began = time.monotonic()
+    argv = host.argv("apply", "--host", "far", "--yes")
+    done = lab.guest.run(argv, env=ENVIRONMENT, cwd=host.place, timeout=240)
+    report = json.loads(done.stdout)
+    say("rolled out and taken back", round(time.monotonic() - began, 1), "s", said(report)[:2])
+    assert done.returncode == 1, said(report)
+    records = [json.loads(line) for line in lab.shell(f"cat {host.state}/hosts/far/*.journal").splitlines()]
+    assert any(item["kind"] == "verified" for item in records), "a step was in the kernel"
+    assert records[-1]["kind"] == "restored"
+    assert host.is_old()
+    host.clear()
 
 
 @contextmanager
