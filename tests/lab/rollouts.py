@@ -17,6 +17,12 @@ OLD = {"cpu.max": "200000 100000", "memory.max": str(256 << 20)}
 NEW = {"cpu.max": "150000 100000", "memory.max": str(192 << 20)}
 #: Some CPU time in each period, and a little memory. A shell with `sleep` would use most of the guest's CPU for new processes.
 CALM = "[Service]\nSlice=lab17.slice\nExecStart=/usr/bin/python3 -I -S -c 'import time\\nwhile 1: time.sleep(0.05)'\n"
+#: A fifth of a CPU, in pieces that a small quota throttles: it leaves time for a tool in the same guest.
+OFTEN = (
+    "[Service]\nSlice=lab17.slice\nExecStart=/usr/bin/python3 -I -S -c "
+    "'import time\\nwhile 1:\\n end=time.thread_time()+0.02\\n while time.thread_time()<end: pass\\n time.sleep(0.08)'\n"
+)
+BUSY = "[Service]\nSlice=lab17.slice\nExecStart=/bin/sh -c 'while :; do :; done'\n"
 _ROLLOUT = """
 [project]
 name = "lab"

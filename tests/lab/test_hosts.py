@@ -1,9 +1,11 @@
 """`--host` against a real sshd: users, sudo, a login that prints, hosts without SFTP or without a shell, ten at once, kills."""
 
+import contextlib
 import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -36,7 +38,7 @@ _ODD = {
 _LEFT = r"[s]ftp-server|[t]imeout -k 2|^sh$|[c]gpf-"
 #: How long a command at the other end may go on when this end is killed, seconds: that of its own limit.
 _LIMIT = 25.0
-_KILLS = 30
+_KILLS = int(os.environ.get("CGPF_LAB_KILLS", "30"))
 
 
 #: systemd 252; 257 and the newest are not part of the ordinary run.
@@ -217,36 +219,96 @@ def test_the_bridge_speaks_with_the_manager_and_a_port_is_reached(ssh: Path, cal
     dialled.close()
 
 
-def test_ten_hosts_at_once(caller: Caller, say: Callable[..., None]) -> None:
-    began = time.monotonic()
+def test_ten_hosts_at_once_and_three_that_give_nothing(
+    caller: Caller, tmp_path: Path, say: Callable[..., None]
+) -> None:
+    """Two refuse the connection, and one accepts it and says nothing. Each finding names its own host."""
     names = [f"ten{number}" for number in range(10)]
-    status, report = caller.report("check", *(word for name in names for word in ("--host", name)))
-    say("ten hosts", round(time.monotonic() - began, 1), "s")
+    with socket.create_server(("127.0.0.1", 0)) as silent, socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        ports = {"silent": silent.getsockname()[1], **dict.fromkeys(("closed1", "closed2"), closed.getsockname()[1])}
+        hosts = "".join(f"Host {name}\n HostName 127.0.0.1\n Port {port}\n" for name, port in ports.items())
+        more = tmp_path / "more"
+        more.write_text(f"{hosts}{caller.config.read_text()}")
+        asked = [names[0], *ports, *names[1:]]
+        began = time.monotonic()
+        status, report = Caller(more, caller.folder, caller.sockets).report(
+            "check", *(word for name in asked for word in ("--host", name))
+        )
+        say("ten hosts, and three that give nothing", round(time.monotonic() - began, 1), "s")
     own = _own(report)
-    assert list(own) == names
-    assert not [item["message"] for item in own.values() if item["status"] != "pass"]
-    assert status == 0
+    assert list(own) == asked
+    assert {name: item["status"] for name, item in own.items()} == {
+        **dict.fromkeys(names, "pass"), **dict.fromkeys(ports, "unverified"),
+    }  # fmt: skip
+    assert all("Connection refused" in own[name]["message"] for name in ("closed1", "closed2"))
+    assert "it was not judged" in own["silent"]["message"]
+    assert (status, report["verdict"]) == (3, "unverified")
+    found: dict[str, list[str]] = {}
+    for item in report["findings"]:
+        if item["code"] != "CGP129":
+            host, _, _ = item["subject"].partition(": ")
+            assert host == item["evidence"]["host"]
+            found.setdefault(host, []).append(item["code"])
+    assert list(found) == names
+    assert all(codes == found[names[0]] for codes in found.values())
+
+
+def _kill_at(caller: Caller, what: str, moment: float) -> tuple[float, int, int, float]:
+    """Kills the tool, or ssh alone, so many seconds after it has begun to connect, or when something is on the host.
+
+    The moment, how many processes were there, the exit status, and seconds until none was.
+    """
+    for _ in range(20):
+        process = caller.begin("check", "--units", "--host", "root-host")
+        while not _ssh_of(caller, process.pid) and process.poll() is None:
+            time.sleep(0.01)
+        time.sleep(moment)
+        # It stands still while somebody looks.
+        process.send_signal(signal.SIGSTOP)
+        there = len(caller.ssh(f"pgrep -f '{_LEFT}'").split())
+        if there and process.poll() is None:
+            break
+        moment = max(moment - 0.1, 0.0) if process.poll() is not None else moment + 0.05
+        process.kill()
+        process.communicate(timeout=60)
+    else:
+        pytest.fail("nothing was on the host at any moment")
+    for pid in _ssh_of(caller, process.pid) if what == "ssh" else [process.pid]:
+        os.kill(pid, signal.SIGKILL)
+    process.send_signal(signal.SIGCONT)
+    process.communicate(timeout=120)
+    began = time.monotonic()
+    while left := caller.ssh(f"pgrep -a -f '{_LEFT}'").strip():
+        assert time.monotonic() - began < _LIMIT, left
+        time.sleep(0.2)
+    return round(moment, 2), there, process.returncode, round(time.monotonic() - began, 1)
 
 
 @pytest.mark.measured
-def test_nothing_is_left_on_the_host_when_this_end_is_killed(caller: Caller, say: Callable[..., None]) -> None:
-    caller.report("check", "--host", "root-host")
-    longest = 0.0
-    for number in range(_KILLS):
-        process = caller.begin("check", "--units", "--host", "root-host")
-        time.sleep(0.05 + 1.5 * number / _KILLS)
-        children = _children(process.pid) if number % 2 else []
-        process.send_signal(signal.SIGKILL)
-        for pid in children:
-            os.kill(pid, signal.SIGKILL)
-        process.communicate(timeout=60)
-        began = time.monotonic()
-        while left := caller.ssh(f"pgrep -a -f '{_LEFT}'").strip():
-            assert time.monotonic() - began < _LIMIT, left
-            time.sleep(0.2)
-        longest = max(longest, time.monotonic() - began)
+@pytest.mark.parametrize("what", ["tool", "ssh"])
+def test_nothing_is_left_on_the_host_when_this_end_is_killed(
+    caller: Caller, what: str, say: Callable[..., None]
+) -> None:
+    """At moments of a whole `check`."""
+    began = time.monotonic()
+    caller.report("check", "--units", "--host", "root-host")
+    span = time.monotonic() - began
+    taken = [_kill_at(caller, what, number * span / _KILLS) for number in range(_KILLS)]
+    say(what, "seconds after the start, processes there, exit status, seconds until all were gone:", *taken)
     assert caller.ssh("ls -d /tmp/cgpf-* 2>/dev/null") == ""
-    say("nothing left after", _KILLS, "kills; the longest time until then", round(longest, 1), "s")
+    assert {status for _, _, status, _ in taken} <= ({-signal.SIGKILL} if what == "tool" else {0, 3})
+    assert what == "tool" or taken[0][2] == 3
+
+
+def _ssh_of(caller: Caller, tool: int) -> list[int]:
+    """The processes of ssh to the hosts of this caller: those of the tool, and the connection that they share."""
+    found = _children(tool)
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if str(caller.sockets).encode() in path.read_bytes() and int(path.parent.name) != tool:
+                found.append(int(path.parent.name))
+    return list(dict.fromkeys(found))
 
 
 def _children(pid: int) -> list[int]:

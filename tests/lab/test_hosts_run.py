@@ -1,8 +1,13 @@
-"""`run --host` and `smoke --host` over a real sshd: one guest is the caller and the host, and all between them is ssh."""
+"""`run --host`, `smoke --host` and `rollout --host` over a real sshd: one guest is the caller and the hosts.
 
+All between them is ssh.
+"""
+
+import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -17,11 +22,14 @@ from cgroup_preflight.guest.session import Guest, input_path
 from cgroup_preflight.guest.spec import GuestSpec
 from tests.lab.configs import ENVIRONMENT, Call, Lab, Outcome, config, service
 from tests.lab.conftest import KINDS
+from tests.lab.rollouts import OFTEN, Host, said, toml
 from tests.lab.test_smoke_example import assert_passed
 from tests.lab.test_smoke_limits import meddling
 from tests.unit.stated import round_trips
 
 _PACKAGES = ("openssh-client", "openssh-server")
+#: systemd 252; 257 and the newest are not part of the ordinary run.
+_SYSTEMS = ("debian-12", *(pytest.param(name, marks=pytest.mark.newest) for name in ("debian-13", "debian-14")))
 #: By the names of hosts in the configuration of ssh: port and user. The second sshd has no SFTP; nobody listens at 2299.
 _HOSTS = {
     "far": (2222, "root"), "far2": (2222, "root"), "nosftp": (2223, "root"), "sudo": (2222, "runner"),
@@ -41,24 +49,38 @@ done
 for n in 2222 2223 2224; do systemd-run -q --unit=lab-sshd$n /usr/sbin/sshd -D -p $n -f /etc/ssh/lab$n; done
 until ssh far true && ssh nosftp true; do sleep 0.2; done
 """
-#: As a program of a pull request that gives itself more memory; and the honest one.
+#: As a program of a pull request that gives itself more memory, where it is root; and the honest one.
 _LIFTS = """#!/bin/sh
+[ "$(id -u)" = 0 ] || exec sleep 60
 mount -o remount,bind,rw /sys/fs/cgroup
 sleep 0.5
 echo max > /sys/fs/cgroup$(sed -n s/^0:://p /proc/self/cgroup)/memory.max
 exec sleep 60
 """
 _STAYS = "#!/bin/sh\nexec sleep 60\n"
-#: How often the tool or ssh is killed, at moments over 18 seconds.
-_KILLS = int(os.environ.get("CGPF_LAB_KILLS", "30"))
+#: Says that it has begun, and is ready when the disk is full.
+_WAITS = """#!/bin/sh
+: > /tmp/lab-begun
+while [ ! -e /tmp/lab-filled ]; do sleep 0.1; done
+echo READY
+exec sleep 60
+"""
+#: Fills the disk of a private folder to its last block: fallocate in memory takes all that it is asked for, or nothing.
+_FILL = "fallocate -l $(df -Pk /var/tmp | awk 'END {print $4}')K /var/tmp/fill || true; cat /dev/zero > /var/tmp/rest || true"
+#: Leaves less on this disk than a private folder must have.
+_CROWD = "f=$(($(df -Pk /tmp | awk 'END {print $4}') - 120000)); [ $f -le 0 ] || fallocate -l ${f}K /tmp/lab-crowd"
+#: How often each is killed in a whole run; and the moments of the short test, in seconds after the first trace on the host.
+_KILLS, _MOMENTS = int(os.environ.get("CGPF_LAB_KILLS", "30")), (0.0, 1.5, 3.0, 5.0)
+#: Whether a run has left a first trace on the host.
+_TRACE = "ls -d /run/cgpf* /var/tmp/cgpf* /tmp/cgpf[0-9a-f]* 2>/dev/null | grep -q ."
 #: What the end itself takes on a busy machine, seconds.
 _END = 60.0
 
 
-@pytest.fixture(scope="module")
-def lab(lab_inputs: dict[str, Path]) -> Iterator[Lab]:
-    """A guest with two sshds, whose root reaches itself and two users of it by ssh."""
-    spec: GuestSpec = replace(KINDS[0].spec, inputs=lab_inputs)
+@pytest.fixture(scope="module", params=_SYSTEMS)
+def lab(request: pytest.FixtureRequest, lab_inputs: dict[str, Path]) -> Iterator[Lab]:
+    """A guest with three sshds, whose root reaches itself and two users of it by ssh."""
+    spec: GuestSpec = replace(KINDS[0].spec, distro=request.param, inputs=lab_inputs)
     root = image.ensure(recipe_for(spec.distro, packages=_PACKAGES), image.cache_folder(os.environ))
     with Guest(spec, root) as guest:
         for number, more in ((2222, _SFTP), (2223, ""), (2224, _BANNER)):
@@ -170,18 +192,94 @@ def test_the_example_passes_in_each_way_to_be_let_in(lab: Lab, shop: Path, host:
     assert_passed(_of(outcome, host), engine="user" if user else "systemd", below=below)
 
 
-@pytest.mark.measured
-def test_a_full_disk_there_is_unverified(lab: Lab) -> None:
-    folder = _bad(lab)
-    for place in ("/run", "/var/tmp", "/tmp"):
-        lab.shell(f"mkdir -p /lab{place}; mount -t tmpfs -o size=64k none /lab{place}")
-    lab.shell("ln -sf /bin/false /usr/local/bin/mktemp")
+def test_two_hosts_are_in_one_report_each_with_its_own_verdict(lab: Lab, say: Callable[..., None]) -> None:
+    """The manager of the system, under which the service is root and lifts its limit, and that of a user."""
+    lab.guest.start_user_manager("tester")
+    began = time.monotonic()
+    outcome = lab.run("smoke", "lifts", "--host", "far", "--host", "user", folder=_bad(lab))
+    say("two hosts", round(time.monotonic() - began, 1), "s")
+    assert (outcome.verdict, outcome.exit_status) == ("fail", 1)
+    own = {item["subject"]: (item["status"], item["evidence"]["verdict"]) for item in outcome.findings("CGP129")}
+    assert own == {"far": ("fail", "fail"), "user": ("pass", "pass")}
+    assert {name: outcome.finding("CGP501", f"{name}: lifts")["status"] for name in own} == {
+        "far": "fail",
+        "user": "pass",
+    }
+    assert {row["name"]: row["engine"] for row in outcome.report["services"]} == {
+        "far: lifts": "systemd", "user: lifts": "user",
+    }  # fmt: skip
+    about = [item for item in outcome.report["findings"] if item["subject"] not in (*own, "run")]
+    assert all(item["subject"].startswith(f"{item['evidence']['host']}: ") for item in about)
+    assert {item["evidence"]["host"] for item in about} == set(own)
+
+
+def test_a_quota_that_is_too_low_is_rolled_out_and_taken_back(lab: Lab, say: Callable[..., None]) -> None:
+    host = Host(guest=lab.guest)
+    host.prepare(toml('CPUQuota = "5%"\n'), OFTEN)
+    began = time.monotonic()
+    argv = host.argv("apply", "--host", "far", "--yes")
+    done = lab.guest.run(argv, env=ENVIRONMENT, cwd=host.place, timeout=240)
+    report = json.loads(done.stdout)
+    say("rolled out and taken back", round(time.monotonic() - began, 1), "s", said(report)[:2])
+    assert done.returncode == 1, said(report)
+    records = [json.loads(line) for line in lab.shell(f"cat {host.state}/hosts/far/*.journal").splitlines()]
+    assert any(item["kind"] == "verified" for item in records), "a step was in the kernel"
+    assert records[-1]["kind"] == "restored"
+    assert host.is_old()
+    host.clear()
+
+
+@contextmanager
+def _small_disk(lab: Lab, size: str) -> Iterator[None]:
+    """A disk of its own for private folders: /run of the guest has less than they need."""
+    lab.shell(f"mount -t tmpfs -o size={size} none /var/tmp")
     try:
-        outcome = lab.run("smoke", "stays", "--host", "far", folder=folder)
+        yield
     finally:
-        lab.shell("rm /usr/local/bin/mktemp; umount /lab/run /lab/var/tmp /lab/tmp")
+        lab.shell("umount -l /var/tmp; rm -f /tmp/lab-begun /tmp/lab-filled /tmp/lab-crowd")
+
+
+def test_a_disk_that_is_full_at_the_start_is_unverified(lab: Lab) -> None:
+    with _small_disk(lab, "16m"):
+        folder = _bad(lab)
+        lab.shell(f"{_FILL}; {_CROWD}")
+        outcome = lab.run("smoke", "stays", "--host", "far", folder=folder)
     assert (outcome.verdict, outcome.exit_status) == ("unverified", 3)
-    assert "no folder with space" in outcome.findings("CGP129")[0]["message"]
+    (own,) = outcome.findings("CGP129")
+    assert own["status"] == "unverified"
+    assert "no folder with space" in own["message"]
+    assert " 0 KiB free in /var/tmp" in own["message"]
+
+
+#: What a run comes to on a disk that fills in the middle of it: the code and the subject of what names the disk. Against a
+#: limit that the guest has memory for, a probe is to push: the run ends where its program cannot be written.
+_ON_FULL_DISK = {"8G": ("CGP505", "far: waits"), "64M": ("CGP129", "far")}
+
+
+@pytest.mark.parametrize("limit", ["8G", pytest.param("64M", marks=pytest.mark.measured)])
+def test_a_disk_that_fills_in_mid_run_is_unverified_and_not_the_fault_of_the_service(
+    lab: Lab, limit: str, say: Callable[..., None]
+) -> None:
+    """Its ready line is lost."""
+    began = time.monotonic()
+    waits = service("waits", ready="log:READY", slice="api", MemoryMax=limit, smoke={"start_timeout": "4s"})
+    with _small_disk(lab, "136m"):
+        folder = lab.write("full", config({"waits": waits}, {"api": {}}), {"waits": _WAITS})
+        call = lab.spawn("smoke", "--host", "far", folder=folder)
+        lab.until("[ -e /tmp/lab-begun ]")
+        lab.shell(f"{_FILL}; : > /tmp/lab-filled")
+        outcome = lab.wait(call, leaves=True)
+        _gone(lab, LOOK_SECONDS + _END)
+    say("a disk that fills", limit, round(time.monotonic() - began, 1), "s")
+    assert (outcome.verdict, outcome.exit_status) == ("unverified", 3), "\n".join(said(outcome.report))
+    assert outcome.findings("CGP129")[0]["status"] == "unverified"
+    found = outcome.finding(*_ON_FULL_DISK[limit])
+    say(found["message"])
+    assert found["status"] == "unverified"
+    assert "the disk of far is full: " in found["message"]
+    assert " KiB free in /var/tmp; free some and run again (" in found["message"]
+    if limit == "8G":
+        assert outcome.finding("CGP501", "far: waits")["status"] == "pass"
 
 
 def _gone(lab: Lab, seconds: float) -> float:
@@ -193,38 +291,61 @@ def _gone(lab: Lab, seconds: float) -> float:
     return time.monotonic() - began
 
 
-def _kill_tool(lab: Lab, call: Call) -> None:
-    lab.shell("pkill -9 -f '[m] cgroup_preflight smoke' || true")
-    lab.guest.wait(call.background, timeout=60)
-
-
-def _kill_ssh(lab: Lab, call: Call) -> str:
-    """The verdict of the run."""
-    lab.shell("pkill -9 -x ssh || true")
+def _kill(lab: Lab, call: Call, what: str) -> str | None:
+    """Kills the tool, or ssh alone; the verdict, empty without a report. None where nothing of it ran any more."""
+    words = {"tool": ("-f", "[m] cgroup_preflight smoke"), "ssh": ("-x", "ssh")}[what]
+    killed = lab.guest.run(["pkill", "-9", *words]).returncode == 0
     outcome = lab.wait(call, leaves=True)
-    if outcome.verdict == "unverified":
+    if killed and what == "ssh" and outcome.verdict == "unverified":
         assert [item["code"] for item in outcome.report["findings"]] == ["CGP129"]
-    return outcome.verdict
+    return str(outcome.report.get("verdict", "")) if killed else None
+
+
+def _kill_at(lab: Lab, folder: str, what: str, moment: float) -> tuple[float, int, str, float]:
+    """Kills so many seconds after the first trace of a run, or somewhat sooner where the run was over by then.
+
+    The moment, how much was there, the verdict, and seconds until all was gone.
+    """
+    while True:
+        call = lab.spawn("smoke", "stays", "--host", "far", folder=folder)
+        lab.until(_TRACE)
+        time.sleep(moment)
+        there = len(lab.leftovers())
+        verdict = _kill(lab, call, what)
+        if there and verdict is not None:
+            return round(moment, 1), there, verdict, round(_gone(lab, LOOK_SECONDS + _END), 1)
+        assert moment, "nothing is there, or runs, right after the first trace"
+        _gone(lab, LOOK_SECONDS + _END)
+        moment = max(moment - 0.5, 0.0)
+
+
+_COLUMNS = "seconds after the first trace, units, files and cgroups there, verdict, seconds until all were gone:"
+
+
+@pytest.mark.parametrize("what", ["tool", "ssh"])
+def test_nothing_is_left_after_kill_9(lab: Lab, what: str, say: Callable[..., None]) -> None:
+    folder = _bad(lab)
+    taken = [_kill_at(lab, folder, what, moment) for moment in _MOMENTS]
+    say(what, _COLUMNS, *taken)
+    assert {verdict for *_, verdict, _ in taken} == {"" if what == "tool" else "unverified"}
+    assert max(there for _, there, *_ in taken) >= 8
 
 
 @pytest.mark.measured
-def test_nothing_is_left_after_kill_9_of_the_tool_or_of_ssh_at_any_point(lab: Lab, say: Callable[..., None]) -> None:
-    folder, taken = _bad(lab), []
-    for number in range(_KILLS):
-        moment = 0.5 + number * 18 / _KILLS
-        call = lab.spawn("smoke", "stays", "--host", "far", folder=folder)
-        time.sleep(moment)
-        there = len(lab.leftovers())
-        if number % 3 != 2:
-            _kill_tool(lab, call)
-        else:
-            verdict = _kill_ssh(lab, call)
-            # On a quiet machine the last runs are over by then, and nothing of them is there.
-            assert verdict == "unverified" or not there
-        seconds = _gone(lab, LOOK_SECONDS + _END)
-        taken.append((round(moment, 1), there, round(seconds, 1)))
-    say("seconds after the start, units, files and cgroups there, seconds until all were gone:", *taken)
-    assert max(there for _, there, _ in taken) >= 8
+@pytest.mark.parametrize("what", ["tool", "ssh"])
+def test_nothing_is_left_after_kill_9_at_any_point(lab: Lab, what: str, say: Callable[..., None]) -> None:
+    folder = _bad(lab)
+    call = lab.spawn("smoke", "stays", "--host", "far", folder=folder)
+    lab.until(_TRACE)
+    began = time.monotonic()
+    assert lab.wait(call).verdict == "pass"
+    span = time.monotonic() - began
+    taken = [_kill_at(lab, folder, what, number * span / _KILLS) for number in range(_KILLS)]
+    say(what, _COLUMNS, *taken)
+    # What had been proved before a late end is proved.
+    assert {verdict for *_, verdict, _ in taken} <= ({""} if what == "tool" else {"unverified", "pass"})
+    assert {verdict for *_, verdict, _ in taken[: _KILLS // 2]} == {"" if what == "tool" else "unverified"}
+    assert max(there for _, there, *_ in taken) >= 8
 
 
 @pytest.mark.measured

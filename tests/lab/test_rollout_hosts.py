@@ -1,4 +1,4 @@
-"""`rollout --host`: rollouts of a guest from this machine, over a real ssh."""
+"""`rollout --host`: rollouts of a guest from this machine, over a real ssh. One in the ordinary run is in `test_hosts_run`."""
 
 import json
 import os
@@ -17,12 +17,11 @@ from cgroup_preflight.guest import image
 from cgroup_preflight.guest.recipe import recipe_for
 from cgroup_preflight.guest.session import Guest
 from cgroup_preflight.guest.spec import BootMode, GuestSpec
-from tests.lab.rollouts import BOTH, NEW, OLD, QUOTA, Host, codes, reason, said, toml
+from tests.lab.rollouts import BOTH, BUSY, NEW, OLD, QUOTA, Host, codes, reason, said, toml
 from tests.lab.sshd import PACKAGES, USERS, carried, set_up
 
 pytestmark = pytest.mark.measured
 _SOURCE = Path(__file__).parents[2] / "src"
-_BUSY = "[Service]\nSlice=lab17.slice\nExecStart=/bin/sh -c 'while :; do :; done'\n"
 
 
 @pytest.fixture(scope="module")
@@ -129,21 +128,6 @@ def test_a_host_is_planned_changed_and_read_back(
     host.clear()
 
 
-def test_a_quota_too_low_is_taken_back(ssh: tuple[Guest, Path], caller: Caller, say: Callable[..., None]) -> None:
-    guest, config = ssh
-    host = _managers(guest)["root-host"]
-    text = toml('CPUQuota = "5%"\n')
-    host.prepare(text, _BUSY)
-    (caller.folder / "cgroup-preflight.toml").write_text(text)
-    with carried(guest, config.parent):
-        status, report = caller.call("apply", "root-host")
-        say("too low:", status, said(report)[:2])
-        assert status == 1, said(report)
-        assert caller.records("root-host")[-1]["kind"] == "restored"
-    assert host.is_old()
-    host.clear()
-
-
 @pytest.mark.parametrize("what", ["tool", "connection"])
 def test_what_dies_here_is_taken_back_there(
     ssh: tuple[Guest, Path], caller: Caller, what: str, say: Callable[..., None]
@@ -204,7 +188,7 @@ def test_several_hosts_at_once_have_one_report(
     managers = _managers(guest)
     text = toml('CPUQuota = "10%"\n')
     (caller.folder / "cgroup-preflight.toml").write_text(text)
-    managers["root-host"].prepare(text, _BUSY)
+    managers["root-host"].prepare(text, BUSY)
     managers["user-host"].prepare(text)
     with carried(guest, config.parent):
         status, report = caller.call("apply", "root-host", "user-host", "gone-host")
