@@ -6,8 +6,8 @@ WAY `file`: INPUT has `files` (path below /run/systemd/system to text) and `unit
 they are. No process is started: a slice has a cgroup with all its files without one.
 
 WAY `run`: by the functions with which a run starts its services, with the engine `systemd` as root, else with `user`. INPUT
-has a `config` with a slice for each value and one service, `units` (the slices whose settings each service gets) and
-`second` (the settings of one more service, which gets them as options of systemd-run). Each service waits at its
+has a `config` with a slice for each value and one service, `units` and `slices` (the values that each service, and each
+slice without one, gets) and `second` (the settings of one more service, which gets them as options of systemd-run). Each service waits at its
 gate, the process that holds its cgroup until the files are read.
 
 `attributes` and `properties`: the files to read for each unit, and the properties to ask the manager for.
@@ -79,6 +79,7 @@ def from_run(work):
     from cgroup_preflight.host.fs import LiveFs
     from cgroup_preflight.host.gather import gather
     from cgroup_preflight.plan.build import build_plan, scoped
+    from cgroup_preflight.plan.model import SlicePlan
     from cgroup_preflight.plan.unit_syntax import setting_pairs
 
     facts, uid = gather(LiveFs(), LiveRunner()), os.getuid()
@@ -90,12 +91,16 @@ def from_run(work):
     shipped = build_plan(parse(work["config"].encode(), shown="values.toml", folder="/"))
     by_case = {item.label: item.settings for item in shipped.slices}
     (service,) = shipped.services
+    merged = lambda cases: tuple(setting for case in cases for setting in by_case[case])  # noqa: E731
     services = tuple(
-        replace(service, label=unit, unit=f"{unit}.service", settings=tuple(s for case in cases for s in by_case[case]))
+        replace(service, label=unit, unit=f"{unit}.service", settings=merged(cases))
         for unit, cases in work["units"].items()
     )
+    slices = tuple(
+        SlicePlan(label=unit, unit=f"{unit}.slice", settings=merged(cases)) for unit, cases in work["slices"].items()
+    )
     name = run_scope.new_name()
-    plan = scoped(replace(shipped, slices=(), services=services), name)
+    plan = scoped(replace(shipped, slices=slices, services=services), name)
     launches = [
         Launch(unit=item.unit, slice=item.slices[-1], description="lab", command=("/bin/sleep", "900"),
                settings=setting_pairs(item.settings), hold_before=900.0, hold_after=0.0, start_timeout=900.0)
@@ -123,7 +128,7 @@ def from_run(work):
         wait_until(door.clock, lambda: all(phase in here for phase in phases().values()), 60.0)
         late = {labels[unit]: phase for unit, phase in phases().items() if phase not in here}
         times.append(time.monotonic())
-        labels[second] = "second"
+        labels |= {second: "second", **{item.unit: item.label for item in plan.slices if item.label}}
         top = run.cgroups[f"{name}.slice"].lstrip("/")
         seen = {label: read(f"{top}/{unit}", work["attributes"]) for unit, label in labels.items()}
         shown = properties(manager, labels, work["properties"])

@@ -46,6 +46,8 @@ _ATTRIBUTES = (
 )
 UNEXPLAINED = "unexplained"
 AGREES = "agrees"
+#: So many random values at least are compared with each systemd, as file and as run: what it does not know does not count.
+SEEDED_MIN = 1000
 NO_FILE = "no such file in this kernel"
 
 

@@ -1,7 +1,8 @@
 """Texts for every property, the same for the same seed: what people write, what borders on a rule, and random numbers."""
 
+import itertools
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from cgroup_preflight.config.properties import PROPERTIES
@@ -54,22 +55,41 @@ _CPUS = """
 0-1,a|0-1-2
 """
 
+#: Random values of each property, and how many of these are percentages of memory, or whole numbers of tasks.
+_EACH, _PERCENTAGES = 125, 25
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """One slice with its settings by property; `about` is the property that is tried."""
+    """Settings by property; `about` is the property that is tried, `seeded` whether its values are random ones."""
 
     name: str
     about: str
     settings: dict[str, str]
+    seeded: bool = False
+
+    @property
+    def lane(self) -> str:
+        """A unit has at most one case of a lane."""
+        return "CPUQuota" if self.about == "CPUQuotaPeriodSec" else self.about
 
 
 def cases(seed: int) -> list[Case]:
-    """More than 1,000 cases over all properties that have a file."""
-    found = [*_fixed(), *_random(random.Random(seed))]
+    """Some 700 values from the tables above, then more than 1,200 random ones, over all properties that have a file."""
+    found = [(item, False) for item in _fixed()] + [(item, True) for item in _random(random.Random(seed))]
     return [
-        Case(name=f"v{number:04}", about=about, settings=settings) for number, (about, settings) in enumerate(found)
+        Case(name=f"v{number:04}", about=about, settings=settings, seeded=seeded)
+        for number, ((about, settings), seeded) in enumerate(found)
     ]
+
+
+def rows(found: Iterable[Case], prefix: str) -> dict[str, list[Case]]:
+    """As few units as have room for all cases: a unit has no property twice."""
+    lanes: dict[str, list[Case]] = {}
+    for case in found:
+        lanes.setdefault(case.lane, []).append(case)
+    units = itertools.zip_longest(*lanes.values())
+    return {f"{prefix}{number:03}": [case for case in row if case] for number, row in enumerate(units)}
 
 
 def _texts(table: str) -> list[str]:
@@ -90,19 +110,25 @@ def _fixed() -> Iterator[tuple[str, dict[str, str]]]:
 
 
 def _random(rng: random.Random) -> Iterator[tuple[str, dict[str, str]]]:
-    # A service has one value of each property: as many of each as there are quotas with a period cost no service more.
+    # As many of each property: so the units that all of them need are few.
     for name in MEMORY:
-        yield from ((name, {name: _size(rng)}) for _ in range(24 if name == "MemoryMax" else 60))
-        yield from ((name, {name: f"{rng.uniform(0.1, 100):.{rng.randrange(3)}f}%"}) for _ in range(10))
-    for _ in range(25):
+        yield from ((name, {name: _size(rng)}) for _ in range(_EACH - _PERCENTAGES))
+        yield from ((name, {name: _percentage(rng)}) for _ in range(_PERCENTAGES))
+    for _ in range(_EACH):
         quota = f"{0.01 * 2_000_000 ** rng.random():.{rng.randrange(3)}f}%"
         yield "CPUQuotaPeriodSec", {"CPUQuota": quota, "CPUQuotaPeriodSec": span(rng)}
-    for name in ("CPUWeight", "IOWeight"):
-        yield from ((name, {name: str(rng.randint(1, 10000))}) for _ in range(60 if name == "CPUWeight" else 15))
-    yield from (("TasksMax", {"TasksMax": f"{rng.uniform(0.1, 100):.{rng.randrange(3)}f}%"}) for _ in range(70))
+    yield from (("CPUWeight", {"CPUWeight": str(rng.randint(1, 10000))}) for _ in range(_EACH))
+    yield from (("TasksMax", {"TasksMax": _percentage(rng)}) for _ in range(_EACH - _PERCENTAGES))
+    yield from (("TasksMax", {"TasksMax": str(int(4_194_304 ** rng.random()))}) for _ in range(_PERCENTAGES))
+    # In QEMU each unit costs more.
+    yield from (("IOWeight", {"IOWeight": str(rng.randint(1, 10000))}) for _ in range(15))
     for _ in range(20):
         chosen = rng.sample(range(4), rng.randint(1, 4))
         yield "AllowedCPUs", {"AllowedCPUs": rng.choice((",", " ", ", ")).join(map(str, chosen))}
+
+
+def _percentage(rng: random.Random) -> str:
+    return f"{rng.uniform(0.1, 100):.{rng.randrange(3)}f}%"
 
 
 def _size(rng: random.Random) -> str:

@@ -84,17 +84,20 @@ for number in range(15000):
 print("READY", flush=True)
 time.sleep(600)
 """
-#: Output before the ready line (argument: MiB).
+#: Output before the ready line (arguments: MiB, the line, and MiB after it).
 _FLOOD = """\
 #!/usr/bin/python3
 import os, sys, time
 piece = b"x" * 8191 + b"\\n"
 block = piece * 128
-for number in range(int(sys.argv[1])):
-    at = 0
-    while at < len(block):
-        at += os.write(1, block[at:])
-os.write(1, b"READY\\n")
+def flood(size):
+    for number in range(int(size)):
+        at = 0
+        while at < len(block):
+            at += os.write(1, block[at:])
+flood(sys.argv[1])
+os.write(1, sys.argv[2].encode() + b"\\n")
+flood(sys.argv[3])
 time.sleep(600)
 """
 _SCRIPTS = {
@@ -293,7 +296,9 @@ def test_more_output_than_the_disk_has_room_for_fits_and_the_ready_line_is_found
     """Under the user's own manager, where the output goes to a file: this user reads no journal."""
     lab = Lab(boot())
     lab.guest.start_user_manager("tester")
-    flood = service("flood.py", str(size), ready="log:^READY$", smoke={"start_timeout": "300s"}, MemoryMax="64M")
+    flood = service(
+        "flood.py", str(size), "READY", "0", ready="log:^READY$", smoke={"start_timeout": "300s"}, MemoryMax="64M"
+    )
     folder = lab.write("flood", config({"flood": flood}), {"flood.py": _FLOOD})
     # Of the free space, 200 MiB stay: it writes a gigabyte a second, and is looked at some times in each.
     lab.shell("fallocate -l $(($(df --output=avail -BM /tmp | tail -1 | tr -d M) - 200))M /tmp/filler; df -h /tmp")
@@ -304,3 +309,42 @@ def test_more_output_than_the_disk_has_room_for_fits_and_the_ready_line_is_found
     lab.shell("loginctl disable-linger tester; systemctl stop user@1000.service user-runtime-dir@1000.service")
     assert outcome.statuses("flood").get("CGP503") == "pass", (outcome.text, outcome.stderr)
     assert outcome.statuses("flood").get("CGP504") is None
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize(
+    ("size", "user"), [(256, None), (32, "runner"), pytest.param(2048, None, marks=pytest.mark.measured)]
+)
+def test_a_flood_in_the_start_hides_no_ready_line_from_the_system_manager(
+    boot, size: int, user: str | None, say
+) -> None:  # fmt: skip
+    """As root and through sudo: the line after all of it, or half of it, and a twin that never writes it.
+
+    The journal here has room for 12 MiB and takes 4 MiB a second: this would take a minute, and all that others wrote.
+    """
+    lab = Lab(boot())
+    patience = {"start_timeout": "30s" if size < 1000 else "120s", "duration": "1s"}
+    flood = {
+        "last": service("flood.py", str(size), "READY", "0", ready="log:^READY$", smoke=patience, MemoryMax="64M"),
+        "middle": service(
+            "flood.py", str(size // 2), "READY", str(size // 2), ready="log:^READY$", smoke=patience, MemoryMax="64M"
+        ),
+        "never": service("flood.py", str(size // 8), "READY?", "0", ready="log:^READY$", MemoryMax="64M",
+                         smoke={"start_timeout": "8s"}),
+    }  # fmt: skip
+    before = _logged(lab)
+    outcome = lab.run("smoke", "--engine", "systemd", folder=lab.write("floods", config(flood), {"flood.py": _FLOOD}),
+                      user=user, timeout=1500)  # fmt: skip
+    say(f"{size} MiB: the journal has {_logged(lab) - before} MiB more;", *(
+        f"{name} {outcome.service(name)['duration_seconds']:.1f} s" for name in flood))  # fmt: skip
+    assert _logged(lab) - before < 8
+    statuses = {name: outcome.statuses(name).get("CGP503") for name in flood}
+    assert (statuses["last"], statuses["middle"]) == ("pass", "pass"), (outcome.text, outcome.stderr)
+    never = outcome.finding("CGP505", "never")
+    assert (never["status"], "no line of its log matches" in never["message"]) == ("fail", True), never
+    assert outcome.service("never")["log_tail"][-1] == "READY?"
+
+
+def _logged(lab: Lab) -> int:
+    """The size of the journal, in MiB."""
+    return int(lab.shell("du -smc /run/log/journal /var/log/journal 2>/dev/null | tail -1").split()[0])

@@ -1,6 +1,6 @@
 """What the guest's system gives to services, and what it says before the boot if it lacks something."""
 
-import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,8 @@ _SCRIPTS = {
     "paths.sh": '#!/bin/sh\n[ "$(cat /etc/app/app.toml)" = "key = 1" ] && [ "$(cat /srv/one)" = one ] && echo z > /etc/app/new\n',
     # What is not handed in is not there, also not from this machine.
     "nopath.sh": "#!/bin/sh\n[ -e /etc/other/app.toml ]\n",
+    # All that is below a folder, and nothing beside it.
+    "files.sh": '#!/bin/sh\n[ "$(cat static/css/deep/a.css assets/deep/b)" = ab ] && ! [ -e other ]\n',
     "home.sh": '#!/bin/sh\n[ "$(id -un)" = root ] && touch "${HOME:-/root}/x" /tmp/x /var/tmp/x\n',
     # Lines that go to no output: to the journal's own socket, and to syslog's. One says nothing of the kind.
     "journal.py": "#!/usr/bin/python3\nimport socket, time\ns = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)\n"
@@ -37,32 +39,36 @@ _SCRIPTS = {
     "syslog.py": "#!/usr/bin/python3\nimport syslog, time\nsyslog.syslog('now ready')\ntime.sleep(60)\n",
     "silent.py": "#!/usr/bin/python3\nimport syslog, time\nsyslog.syslog('not yet')\ntime.sleep(60)\n",
 }
+#: Those that end by themselves.
+_JOBS = ("writes.sh", "paths.sh", "nopath.sh", "files.sh", "home.sh")
 
 
 def test_what_services_find_in_the_guest(bench: Bench) -> None:
-    services = {name.partition(".")[0]: job(name) for name in ("writes.sh", "paths.sh", "nopath.sh", "home.sh")}
+    services = {name.partition(".")[0]: job(name) for name in _JOBS}
     for name in ("journal.py", "syslog.py", "silent.py"):
         patience = "4s" if name == "silent.py" else "15s"
         services[name.partition(".")[0]] = service(
             name, **_JOB, ready="log:now ready", smoke={"start_timeout": patience}
         )
-    bench.write(config(services), _SCRIPTS)
+    bench.write(config(services, target={"files": ["static/**", "assets/*/*"]}), _SCRIPTS)
+    folders = (("static/css/deep/a.css", "a"), ("assets/deep/b", "b"), ("other/c", "c"))
+    for path, text in folders:
+        (bench.project / path).parent.mkdir(parents=True)
+        (bench.project / path).write_text(text)
     with (bench.project / "cgroup-preflight.toml").open("a") as file:
         file.write('[target.paths]\n"/etc/app" = "deploy/etc"\n"/srv/one" = "deploy/one"\n')
     (bench.project / "deploy" / "etc").mkdir(parents=True)
     (bench.project / "deploy" / "etc" / "app.toml").write_text("key = 1\n")
     (bench.project / "deploy" / "one").write_text("one\n")
     status, report, err = bench.run("run", "--engine", "guest")
-    for name in ("writes", "paths", "home", "journal", "syslog"):
+    assert report, err
+    for name in ("writes", "paths", "files", "home", "journal", "syslog"):
         assert _of(report, "CGP503", name)["status"] == "pass", (name, report["services"], err)
     assert (status, _of(report, "CGP505", "silent")["status"]) == (1, "fail")
     assert _of(report, "CGP503", "nopath")["status"] == "fail"
     # And nothing of it came back.
-    assert sorted(path.name for path in bench.project.iterdir()) == [
-        "cgroup-preflight.toml",
-        "deploy",
-        *sorted(_SCRIPTS),
-    ]
+    names = {"cgroup-preflight.toml", "deploy", *(path.partition("/")[0] for path, _ in folders), *_SCRIPTS}
+    assert {path.name for path in bench.project.iterdir()} == names
     assert [path.name for path in (bench.project / "deploy" / "etc").iterdir()] == ["app.toml"]
     assert (bench.project / "writes.sh").read_text() == _SCRIPTS["writes.sh"]
 
@@ -82,6 +88,28 @@ def test_an_ipv6_address_gets_a_machine_with_ipv6(bench: Bench, ready: str) -> N
     assert (status, report["verdict"]) == (0, "pass"), (report["findings"], err)
 
 
+@pytest.mark.parametrize(
+    ("pattern", "words"),
+    [
+        ("static/**", "matches no file"),
+        ("other", "use other/** for all files in it"),
+        ("~/site", "~ has no meaning here"),
+    ],
+)
+def test_what_hands_nothing_in_is_told_before_the_boot(bench: Bench, pattern: str, words: str) -> None:
+    """The other way: a pattern without a match, a folder's name and a home are mistakes, with their line."""
+    bench.write(config({"job": job("job.sh")}, target={"files": [pattern]}), {"job.sh": "#!/bin/sh\nexit 0\n"})
+    (bench.project / "other").mkdir()
+    (bench.project / "other" / "file").write_text("one\n")
+    status, report, err = bench.run("run", "--engine", "guest")
+    assert (status, report) == (2, {}), report
+    lines = (bench.project / "cgroup-preflight.toml").read_text().splitlines()
+    at = next(number for number, line in enumerate(lines, 1) if line.startswith("files = "))
+    assert f"cgroup-preflight.toml:{at}: " in err, err
+    assert f"'{pattern}'" in err
+    assert words in err
+
+
 def test_all_that_the_image_lacks_is_told_before_the_boot(bench: Bench) -> None:
     """QEMU's own program stands for one of many libraries, and a script for one whose language is not installed."""
     services = {"one": job("one"), "two": job("two.rb"), "three": job("three.sh")}
@@ -94,7 +122,10 @@ def test_all_that_the_image_lacks_is_told_before_the_boot(bench: Bench) -> None:
     assert "/usr/bin/ruby (needed by two.rb)" in found["message"]
     assert "three.sh" not in found["message"]
     assert "boot_seconds" not in found["evidence"]
-    assert "[target.paths]" in json.dumps(found["remedies"])
+    (title,) = [item["title"] for item in found["remedies"]]
+    assert "[target.paths]" in title
+    # The package that brings the library, and the key that asks for it.
+    assert re.search(r'add packages = \[.*"libpixman-1-0".*\] to \[target\]', title), title
 
 
 @pytest.mark.parametrize(("share", "status"), [("60%", 0), ("95%", 3)])

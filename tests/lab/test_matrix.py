@@ -5,6 +5,7 @@ kernel's files are read. No pass where they do not act, no fail of the host wher
 """
 
 import json
+import re
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -54,6 +55,16 @@ numbers = host_numbers(gather(LiveFs(), LiveRunner()))
 print(memory_bytes(q.Permyriad(value=3330), numbers))
 print(numbers.tasks_max * 1250 // 10000)
 """
+#: What the remedy for the hierarchy must be, where it is not v2.
+_NO_V1 = "remove systemd.unified_cgroup_hierarchy=0 from the kernel command line and reboot"
+_HIERARCHY = {
+    "debian-12-hybrid": {_NO_V1},
+    "debian-12-legacy": {_NO_V1},
+    "nspawn-legacy": {
+        "start the container with cgroup v2: SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 systemd-nspawn",
+    },
+}
+_REMOVES = re.compile(r"remove (\S+) from the kernel command line")
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +147,26 @@ def test_verdict_exit_status_engine_and_codes(environment: Environment, seen: Se
         if item["status"] in BAD:
             assert item["remedies"], item
             assert item["evidence"], item
+
+
+def test_every_remedy_is_possible_there(environment: Environment, run: Run, seen: Seen) -> None:
+    """Its programs exist, what it removes from the kernel's command line is in it, and no word is added that does nothing.
+
+    That a host passes without the words that are removed is shown by the environments that were booted without them.
+    """
+    found = [item for report in seen.report.values() for item in report["findings"] if item["status"] in BAD]
+    remedies = [remedy for item in found for remedy in item["remedies"]]
+    hierarchy = {remedy["title"] for item in found for remedy in item["remedies"] if item["code"] == "CGP101"}
+    assert hierarchy == _HIERARCHY.get(environment.name, set())
+    # Here v1 is always asked for, by the kernel's command line or by systemd-nspawn.
+    assert "systemd.unified_cgroup_hierarchy=1" not in json.dumps(remedies)
+    removed = {match[1] for remedy in remedies if (match := _REMOVES.match(remedy["title"]))}
+    programs = {command[0] for remedy in remedies for command in remedy["commands"]}
+    if removed or programs:
+        script = 'for name; do command -v "$name" >&2 || echo "lacks:$name"; done; cat /proc/cmdline'
+        words = run(["sh", "-c", script, "sh", *sorted(programs)], {}).text.split()
+        assert removed <= set(words)
+        assert not [word for word in words if word.startswith("lacks:")]
 
 
 @pytest.mark.parametrize("config", ["bare", "shop"])

@@ -1,5 +1,6 @@
 """One smoke run from plan to findings; the only function of this room that the command line calls."""
 
+import io
 import os
 import resource
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -143,8 +144,11 @@ def _proved(run: _Run, say: Say, before_start: Callable[[], None], *, moves: boo
     observer = Observer(door.files, mount)
     numbers = replace(host_numbers(facts), devices=devices_of(plan, door.files))
     with run_scope.run_scope(engine, door, plan, run.name, mount, stays=inside) as scope:
-        output, longest = "" if _reads_log(engine, door, inside=inside) else folder, _longest(plan)
-        launches = {item.unit: _launch(item, config, run.user, output, longest) for item in plan.services}
+        longest, journal = _longest(plan), _reads_log(engine, door, inside=inside)
+        launches = {
+            item.unit: _launch(item, config, run.user, _output(run, item, journal=journal), longest)
+            for item in plan.services
+        }
         proofs = [
             Proof(ServiceRun(item, launches[item.unit]), _expected(item, plan, numbers)) for item in plan.services
         ]
@@ -318,7 +322,7 @@ def _longest(plan: Plan) -> float:
 
 
 def _launch(
-    service: ServicePlan, config: Config, user: tuple[int, int] | None, folder: str, longest: float
+    service: ServicePlan, config: Config, user: tuple[int, int] | None, output: str, longest: float
 ) -> Launch:  # fmt: skip
     smoke_settings = service.smoke
     return Launch(
@@ -327,9 +331,22 @@ def _launch(
         env=smoke_settings.env, folder=config.folder, uid=user[0] if user else None, gid=user[1] if user else None,
         start_timeout=max(smoke_settings.start_timeout, 30.0), stop_timeout=smoke_settings.stop_timeout,
         runtime_max=longest + 120.0, hold_before=longest + GATE_SECONDS, hold_after=longest + GATE_SECONDS,
-        output=os.path.join(folder, service.label) if folder else "", own=service.run_unit,
-        type=_type(service),
+        output=output, own=service.run_unit, type=_type(service),
     )  # fmt: skip
+
+
+def _output(run: _Run, service: ServicePlan, *, journal: bool) -> str:
+    """The file that a service writes to, empty where it writes to the `journal`. Raises HostError.
+
+    A ready line is searched for in a file: the journal drops its oldest lines, read or not, when many come.
+    """
+    if journal and service.smoke.ready.kind is not ReadyKind.LOG:
+        return ""
+    path = os.path.join(run.folder, service.label)
+    if run.user is not None:
+        # systemd would make it for root, and then its blocks could not be given back.
+        run.door.files.upload(io.BytesIO(), path, 0o600)
+    return path
 
 
 def _type(service: ServicePlan) -> str:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+from collections.abc import Iterable
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -307,6 +308,25 @@ def test_output_goes_to_a_file_only_where_no_journal_can_be_read(tmp_path, user,
     monkeypatch.setattr(run_module, "_reads_journal", lambda _door: False)
     (service,) = trial.run().services
     assert bool(service.log_tail) is journal
+
+
+@pytest.mark.parametrize("user", [None, (os.getuid(), os.getgid())])
+def test_a_service_with_a_ready_line_writes_to_a_file_of_the_caller(tmp_path, user):
+    """The journal may have dropped the line before it was read; through sudo systemd would make the file for root."""
+    trial = Trial(tmp_path, f'{TEXT}ready = "log:listening"\n')
+    before, start = [], trial.units.start
+
+    def starting(launches: Iterable[Launch]) -> dict[str, str]:
+        (launch,) = launches
+        before.append(os.path.exists(launch.output))
+        with open(launch.output, "a") as file:
+            file.write("listening\n")
+        return start([launch])
+
+    trial.units.start = starting
+    (service,) = trial.run(user=user).services
+    assert service.log_tail == ("listening",)
+    assert before == [user is not None]
 
 
 def test_through_sudo_services_run_as_the_caller():
