@@ -26,6 +26,8 @@ _COUNTERS = (
     "pids.events.local",
 )  # fmt: skip
 _CHANGES_MAX = 3
+#: Another machine whose answers are this late, in seconds, was not watched meanwhile.
+_LATE = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +47,7 @@ class Watched:
     `cpu_excess_usec`: the most CPU time above quota times time in any span between two samples, `quota` that of the
     gate; `cpu_jump_usec`: the part of that which one pair of neighbouring samples shows alone. `standstill`: the longest
     time in seconds that a wait took more than it should, as on a machine that stood still. `longest_gap` between two
-    samples is in seconds.
+    samples is in seconds; `unwatched` is the same where another machine answered too late to be watched, else 0.
     """
 
     cgroup: str
@@ -56,6 +58,7 @@ class Watched:
     standstill: float = 0.0
     samples: int = 0
     longest_gap: float = 0.0
+    unwatched: float = 0.0
 
 
 class _Level:
@@ -110,6 +113,7 @@ class Watch:
 
     def __init__(self, observer: Observer, door: Door, also: Callable[[], None] = lambda: None) -> None:
         self._observer, self._clock, self._also = observer, door.clock, also
+        self._is_far = bool(door.host)
         self._levels: dict[str, _Level] = {}
         self._begun = self._last = self._standstill = self._gap = 0.0
         self._due = float("inf")
@@ -155,6 +159,7 @@ class Watch:
         return Watched(
             cgroup=cgroup, changes=tuple(level.changes), quota=level.quota, cpu_excess_usec=level.excess,
             cpu_jump_usec=level.jump, standstill=self._standstill, samples=self._samples, longest_gap=self._gap,
+            unwatched=self._gap if self._is_far and self._gap > _LATE else 0.0,
         )  # fmt: skip
 
     def end(self) -> None:

@@ -26,6 +26,7 @@ _SLIPPED = Remedy(
     title="find out what lifted the limit: the service itself, or another program on this machine",
     why="the kernel lets no cgroup use more than a limit that is in force all the time",
 )
+_LATE = Remedy(title="run again over a better connection, or on the host itself")
 _COVERED = Remedy(
     title="do not mount anything over the cgroup file system from within the service",
     why="systemd and this tool read and write the files below /sys/fs/cgroup by their paths",
@@ -33,13 +34,16 @@ _COVERED = Remedy(
 
 
 def contradictions(seen: ServiceEvidence) -> Iterator[Finding]:
-    """A finding for each limit that was changed during the run, and for each that a counter contradicts."""
+    """Findings about limits that were changed during the run, that a counter contradicts, or that nobody could watch."""
     for watched in seen.watched:
         for change in watched.changes:
             file = f"{watched.cgroup.lstrip('/')}/{change.attribute}"
             message = f"{file} was {change.text!r} {change.seconds:.1f} s after the start, and not {change.before!r}"
             yield _fail(seen, message, _LIFTED, {file: change.text, "at the start": change.before})
         yield from _cpu(seen, watched)
+    if late := max((watched.unwatched for watched in seen.watched), default=0.0):
+        message = f"the host did not answer for {late:.0f} s, and nobody saw whether a limit was lifted meanwhile"
+        yield codes.LIMITS_IN_FORCE.finding(Status.UNVERIFIED, seen.service, message, _LATE, evidence=sampled(seen))
     for cgroup in seen.covered:
         message = f"something is mounted over the folder of {cgroup}, so that the files there are not its own"
         yield _fail(seen, message, _COVERED, {"cgroup": cgroup})

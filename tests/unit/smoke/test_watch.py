@@ -216,6 +216,25 @@ def test_a_run_counts_the_services_of_each_slice(tmp_path):
     assert set(seen.sharing) == {level.cgroup for level in seen.slices}
 
 
+@pytest.mark.parametrize(("host", "late", "unwatched"), [("far", 12.0, True), ("far", 8.0, False), ("", 12.0, False)])
+def test_another_machine_that_answers_late_was_not_watched(host, late, unwatched):
+    made = machine()
+    watched = Watch(made.observer(), replace(made.door(), host=host))
+    watched.begin({"/a.slice/a.service": LIMITS})
+    sleep = made.sleep
+    made.sleep = lambda seconds: sleep(seconds + late)
+    watched.door.clock.sleep(0.5)
+    assert watched.seen("/a.slice/a.service").unwatched == (pytest.approx(late, abs=0.6) if unwatched else 0.0)
+
+
+def test_what_nobody_watched_is_unverified_and_no_fail():
+    seen = fake.evidence(watched=(Watched(cgroup=fake.CGROUP, samples=5, longest_gap=12.3, unwatched=12.3),))
+    found = [item for item in service_findings(seen, required=(), swap=False) if item.code == "CGP501"]
+    assert {item.status for item in found} == {Status.PASS, Status.UNVERIFIED}
+    (late,) = [item for item in found if item.status is Status.UNVERIFIED]
+    assert "did not answer for 12 s" in late.message
+
+
 def test_a_change_is_named_with_its_file_value_and_moment():
     change = Change(attribute="memory.max", before="67108864", text="max", seconds=2.34)
     seen = fake.evidence(watched=(Watched(cgroup=fake.CGROUP, changes=(change,)),))
