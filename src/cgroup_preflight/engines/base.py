@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from typing import Protocol
 
-    from cgroup_preflight.host.command import Running
     from cgroup_preflight.plan.model import UnitFile
     from cgroup_preflight.plan.run_unit import RunUnit
 else:
@@ -24,7 +23,8 @@ GATE_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Launch:
-    """One service to start: spans in seconds; `output` is a file for stdout and stderr, empty for the engine's log.
+    """One service to start: spans in seconds; `output` is a file for stdout and stderr, empty for the engine's log;
+    where a ready line is searched for, there must be one.
 
     `settings` are systemd's properties and their text; `Engine.start` finds them in the drop-in that `create_slices`
     wrote. `input` is a file for stdin. `own` is a unit of the project, whose file `create_slices` wrote: then `command`,
@@ -136,7 +136,7 @@ class Engine(Protocol):
     unit_folder: str
     #: Whether the cgroup of a unit stays after its end until the run ends, so that no gate has to keep it.
     keeps_cgroups: bool
-    #: Whether `log` and `follow` have something to read.
+    #: Whether `log` has something to read.
     has_journal: bool
 
     def start(self, launches: Iterable[Launch]) -> dict[str, str]:
@@ -174,12 +174,6 @@ class Engine(Protocol):
 
     def log(self, invocation: str, lines: int, pid: int = 0) -> tuple[str, ...]:
         """The last lines that one invocation wrote, or the process `pid` of it; empty where none can be read."""
-
-    def follow(self, invocation: str) -> "Running":
-        """A running command that prints what one invocation writes, from its beginning. Raises OSError."""
-
-    def end_follow(self, process: "Running") -> None:
-        """Ends `follow`."""
 
     def write_attribute(self, path: str, text: str) -> None:
         """Writes a cgroup file of the run; where that is not allowed, the file stays as it is."""

@@ -29,7 +29,6 @@ from cgroup_preflight.plan.build import expand
 from cgroup_preflight.plan.cgroup_files import Attribute, attributes, pairs_of, unsupported
 
 if TYPE_CHECKING:
-    from cgroup_preflight.host.command import Running
     from cgroup_preflight.plan.expect import HostNumbers
     from cgroup_preflight.plan.model import UnitFile
 
@@ -315,13 +314,6 @@ class Cgroups:
     def log(self, invocation: str, lines: int, pid: int = 0) -> tuple[str, ...]:  # noqa: ARG002 - output goes to files
         """None: there is no journal."""
         return ()
-
-    def follow(self, invocation: str) -> "Running":  # noqa: ARG002 - output goes to files
-        """Raises OSError: there is no journal."""
-        raise FileNotFoundError("the engine cgroupfs has no journal")
-
-    def end_follow(self, process: "Running") -> None:
-        """Nothing to end."""
 
     def settings_of(self, units: Iterable[str], names: Iterable[str]) -> dict[str, dict[str, str]]:  # noqa: ARG002 - the same
         """None: no manager keeps settings that the kernel has no file for."""

@@ -118,55 +118,27 @@ def _shown(line: bytes) -> str:
     return line[:_LINE_MAX].decode("utf-8", "replace").removesuffix("\r")
 
 
-class PipeSource:
-    """What a running program prints; `handle` is the descriptor to wait on."""
-
-    def __init__(self, handle: int) -> None:
-        self.handle = handle
-        os.set_blocking(handle, False)
-
-    def read(self) -> bytes | None:
-        """What has arrived, empty at the end; None where nothing has."""
-        try:
-            return os.read(self.handle, _READ_MAX)
-        except BlockingIOError:
-            return None
-
-
-class FileSource:
-    """A file that grows; `offset` is how much of it was read. Without a `handle`: nothing can wait for it."""
-
-    handle = -1
-
-    def __init__(self, files: "Files", path: str) -> None:
-        self._files, self._path = files, path
-        self.offset = 0
-
-    def read(self) -> bytes | None:
-        """What came since, empty where nothing did."""
-        data = value_or(self._files.tail(self._path, self.offset, _READ_MAX), b"")
-        self.offset += len(data)
-        return data
-
-
 class LogWatch:
-    """Searches for a pattern in what arrives from a source, and never waits."""
+    """Searches for a pattern in a file that grows, and never waits.
 
-    def __init__(self, source: PipeSource | FileSource, pattern: str) -> None:
-        self.source = source
+    `offset` is how much of the file was read, in bytes. `has_more`: the last look found something, so there can be more.
+    """
+
+    def __init__(self, files: "Files", path: str, pattern: str) -> None:
+        self._files, self._path = files, path
         self._pattern = re.compile(pattern)
         self._rest = b""
         self._idle = 0
+        self.offset = 0
         self.found = False
-        self.open = True
+        self.has_more = True
         self.too_slow = False
 
     def read(self) -> None:
-        """Reads what has arrived; `open` is false at the end of a pipe, and while a file has nothing more."""
-        data = self.source.read()
-        if data is None:
-            return
-        self.open = bool(data)
+        """Reads what came since the last look."""
+        data = value_or(self._files.tail(self._path, self.offset, _READ_MAX), b"")
+        self.offset += len(data)
+        self.has_more = bool(data)
         *lines, self._rest = (self._rest + data).split(b"\n")
         self._rest = self._rest[-_LINE_MAX:]
         # A prompt, or a last line, may have no newline.

@@ -11,7 +11,6 @@ from cgroup_preflight.plan.model import ServicePlan
 
 if TYPE_CHECKING:
     from cgroup_preflight.host.cgroup import Counters
-    from cgroup_preflight.host.command import Running
 
 #: When to look for a ready line in the journal first: most services write to their output, and in less time.
 JOURNAL_SECONDS = 2.0
@@ -24,7 +23,7 @@ class ServiceRun:
     -1 for none. `silent`: why it did not answer any more at the end of its time. `doubt`: why it is unknown who answered.
     `intruder`: that another program did. `unmet`: the conditions of its unit because of which it was not started. `stopped`: nothing of it runs any more, or it outlasted even its kill. `killed`: it had not ended when its time to stop was over; `outlasting`
     are the commands that still ran then, `stopping` is the engine's word for its state.
-    `follower` prints its log meanwhile. `frozen`: it waits until more of its output has been read. `end_gate` is the
+    `frozen`: it waits until more of its output has been read. `end_gate` is the
     process of the gate after its end; `no_gates` look like one, and are none. `left`: how many processes run on although
     the main process has ended. `ask_after`: when to ask it next whether it is ready, in seconds after its start.
     `journal_after`: when to look for its line in the journal, in seconds after its start.
@@ -51,7 +50,6 @@ class ServiceRun:
         self.ready_stat: Mapping[str, int] = {}
         self.watch: LogWatch | None = None
         self.journal_after = JOURNAL_SECONDS
-        self.follower: Running | None = None
 
     @property
     def blocked(self) -> bool:

@@ -10,7 +10,7 @@ from cgroup_preflight.engines.fair_time import FairTime
 from cgroup_preflight.engines.hold import gate_process, open_gate, wait_until
 from cgroup_preflight.engines.listeners import Listeners
 from cgroup_preflight.engines.output import UNREAD_MAX
-from cgroup_preflight.engines.ready import FileSource, LocalNetwork, LogWatch, PipeSource, Readiness, matches
+from cgroup_preflight.engines.ready import LocalNetwork, LogWatch, Readiness, matches
 from cgroup_preflight.engines.service_run import ServiceRun
 from cgroup_preflight.engines.stopping import KILL_SECONDS, PAUSE, Stopper
 from cgroup_preflight.host.cgroup import Observer
@@ -94,7 +94,7 @@ class Session:
             if run.launch.own is not None and not run.cgroup:
                 run.unmet = self._engine.unmet(run.service.unit)
             if run.service.smoke.ready.kind is ReadyKind.LOG:
-                run.watch = LogWatch(self._log_source(run), run.service.smoke.ready.target)
+                run.watch = LogWatch(self._door.files, run.launch.output, run.service.smoke.ready.target)
 
     def bring_up(self, runs: Sequence[ServiceRun]) -> None:
         """Starts the programs, a few at a time; returns when each is ready, has ended, or its start_timeout is over.
@@ -120,10 +120,8 @@ class Session:
             waiting = [run for run in waiting if run.readiness is None]
             if waiting and not (todo and self._room(run.released_at for run in waiting)):
                 handles = [run.handle for run in waiting if run.alive]
-                sources = [run.watch.source.handle for run in waiting if run.watch is not None and run.watch.open]
-                # A file with more to read cannot be waited for.
-                pause = 0.0 if -1 in sources else _READY_PAUSE
-                self._door.processes.wait(handles, pause, [source for source in sources if source >= 0])
+                has_more = any(run.watch is not None and run.watch.has_more for run in waiting)
+                self._door.processes.wait(handles, 0.0 if has_more else _READY_PAUSE)
 
     def _room(self, begun: Iterable[float]) -> int:
         """How many more services may start or stop now; `begun` is when the others did."""
@@ -228,9 +226,7 @@ class Session:
         if run.handle >= 0:
             self._door.processes.close(run.handle)
             run.handle = -1
-        if run.follower is not None:
-            self._engine.end_follow(run.follower)
-        run.watch = run.follower = None
+        run.watch = None
 
     def _poll(self, runs: Iterable[ServiceRun], done: Callable[[ServiceRun], bool], seconds: float) -> None:
         """Asks the engine about units until each is `done`, at growing intervals: it has no file to wait on."""
@@ -251,13 +247,6 @@ class Session:
             self._clock.sleep(max(pause, 2 * (self._clock.monotonic() - asked)))
             pause = min(pause * 2, _POLL_MAX)
 
-    def _log_source(self, run: ServiceRun) -> PipeSource | FileSource:
-        if run.launch.output:
-            return FileSource(self._door.files, run.launch.output)
-        run.follower = self._engine.follow(run.invocation)
-        assert run.follower.stdout is not None
-        return PipeSource(run.follower.stdout.fileno())
-
     def _bound_output(self, runs: Sequence[ServiceRun]) -> None:
         """Keeps the files of output small; one whose ready line is still searched for waits while much is unread."""
         now = self._clock.monotonic()
@@ -268,9 +257,9 @@ class Session:
         self._door.files.prefetch((), statuses=outputs)
         for run in runs:
             if run.output is not None:
-                searches = run.watch is not None and run.readiness is None and not run.watch.found
-                source = run.watch.source if run.watch is not None and searches else None
-                unread = run.output.free(self._door.files, source.offset if isinstance(source, FileSource) else None)
+                watch = run.watch if run.readiness is None else None
+                read = watch.offset if watch is not None and not watch.found else None
+                unread = run.output.free(self._door.files, read)
                 self._freeze(run, frozen=unread > UNREAD_MAX)
         self._door.files.forget()
         is_quiet = freed == sum(run.output.freed for run in runs if run.output is not None)
@@ -358,7 +347,7 @@ class Session:
     def _log_answer(self, run: ServiceRun, output: LogWatch) -> str:
         test = run.service.smoke.ready
         output.read()
-        if output.found or (run.launch.output and self._is_in_journal(run)):
+        if output.found or self._is_in_journal(run):
             return ""
         if output.too_slow:
             return f"matching {test.target!r} against its log takes too long"
@@ -367,7 +356,7 @@ class Session:
     def _is_in_journal(self, run: ServiceRun) -> bool:
         """Whether the line went to the journal or to syslog instead of the output, which goes to a file.
 
-        Asked seldom, because each time is a program, and journalctl does not print old lines while it follows.
+        Asked seldom, because each time is a program.
         """
         waited, last = self._clock.monotonic() - run.released_at, run.service.smoke.start_timeout - _JOURNAL_LAST
         if run.journal_after == math.inf or waited < min(run.journal_after, last):

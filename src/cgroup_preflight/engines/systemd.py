@@ -6,7 +6,6 @@ Only this module, `shown`, `bus` and `command_lines` know systemctl's words (org
 import os
 import re
 import signal
-import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 
@@ -22,7 +21,7 @@ from cgroup_preflight.engines.choice import EngineChoice
 from cgroup_preflight.engines.shown import mark, unit_state
 from cgroup_preflight.engines.unit_file import drop_in, fits, gate_drop_in, unit_file
 from cgroup_preflight.engines.unit_words import refusal, unmet
-from cgroup_preflight.host.command import Completed, Running
+from cgroup_preflight.host.command import Completed
 from cgroup_preflight.host.systemd import parse_unit_show
 from cgroup_preflight.plan.model import UnitFile
 
@@ -382,18 +381,3 @@ class Manager:
                 f"_SYSTEMD_INVOCATION_ID={invocation}", *(("+", f"_PID={pid}") if pid else ()))  # fmt: skip
         done = self._programs.run(argv, timeout=_TIMEOUT)
         return () if isinstance(done, Missing) else tuple(done.value.stdout.splitlines())
-
-    def follow(self, invocation: str) -> Running:
-        """A running journalctl that prints what one invocation writes, from its beginning. Raises OSError."""
-        return self._programs.start(
-            (*self._prefix, "journalctl", "--no-pager", "--quiet", "--output=cat", "--follow", "--no-tail",
-             f"_SYSTEMD_INVOCATION_ID={invocation}")
-        )  # fmt: skip
-
-    def end_follow(self, process: Running) -> None:
-        """Ends `follow`; a process of sudo takes its signal from root only."""
-        if self._sudo and process.poll() is None:
-            self._programs.run((*self._prefix, "kill", "-TERM", str(process.pid)))
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(timeout=_TIMEOUT)
-        self._programs.stop(process)

@@ -582,17 +582,6 @@ class Units:
     def log(self, invocation: str, lines: int, pid: int = 0) -> tuple[str, ...]:
         return (f"{self.last_lines} {invocation[-1]}",) if invocation else ()
 
-    def follow(self, invocation: str) -> object:
-        self._called("follow", [invocation])
-        reading, writing = os.pipe()
-        os.write(writing, b"hello\nlistening on 1\n")
-        os.close(writing)
-        return SimpleNamespace(stdout=os.fdopen(reading, "rb"))
-
-    def end_follow(self, process: SimpleNamespace) -> None:
-        self._called("end_follow", [])
-        process.stdout.close()
-
     def write_attribute(self, path: str, text: str) -> None:
         self.written.append((path, text))
         self.machine.files[path] = text

@@ -276,8 +276,6 @@ def test_nothing_is_invented_that_only_systemd_knows(host):
     engine = host.engine
     assert (engine.unmet("x"), engine.main_processes("x"), engine.log("0" * 32, 9)) == ((), frozenset(), ())
     assert (engine.settings_of(["x"], ["ManagedOOMSwap"]), engine.system_runs("x")) == ({}, False)
-    with pytest.raises(FileNotFoundError, match="no journal"):
-        engine.follow("0" * 32)
 
 
 def test_a_host_without_a_shell_is_said_and_nothing_stays(host, monkeypatch):

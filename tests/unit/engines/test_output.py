@@ -3,7 +3,7 @@
 import os
 
 from cgroup_preflight.engines.output import Output
-from cgroup_preflight.engines.ready import FileSource, LogWatch
+from cgroup_preflight.engines.ready import LogWatch
 from cgroup_preflight.host.local import LocalFiles
 
 MIB = 1 << 20
@@ -37,13 +37,12 @@ def test_what_is_not_read_yet_stays_and_is_counted(tmp_path):
     written(path, 10)
     with path.open("ab") as file:
         file.write(b"READY\n")
-    source, output = FileSource(LocalFiles(), str(path)), Output(str(path))
-    watch = LogWatch(source, "^READY$")
-    assert output.free(LocalFiles(), source.offset) == 10 * MIB + 6
+    watch, output = LogWatch(LocalFiles(), str(path), "^READY$"), Output(str(path))
+    assert output.free(LocalFiles(), watch.offset) == 10 * MIB + 6
     assert output.freed == 0
     for _ in range(200):
         watch.read()
-        output.free(LocalFiles(), source.offset)
+        output.free(LocalFiles(), watch.offset)
     assert watch.found
     assert 4 * MIB <= output.freed <= 9 * MIB + 6
 

@@ -14,7 +14,7 @@ import pytest
 from cgroup_preflight.config.keys import parse_ready
 from cgroup_preflight.engines import http_answer
 from cgroup_preflight.engines.http_answer import connected
-from cgroup_preflight.engines.ready import FileSource, LocalNetwork, LogWatch, PipeSource, address, listens, prepare
+from cgroup_preflight.engines.ready import LocalNetwork, LogWatch, address, listens, prepare
 from cgroup_preflight.host.local import LocalFiles
 
 pytestmark = pytest.mark.timeout(60)
@@ -265,21 +265,12 @@ def test_addresses(text, found):
 
 
 @pytest.fixture
-def log():
-    """A pipe to write a log into, and a function that makes a watch on its other end."""
-    read, write = os.pipe()
-    made = []
-
-    def watch(pattern):
-        made.append(LogWatch(PipeSource(read), pattern))
-        return made[-1], write
-
-    yield watch
-    os.close(read)
-    try:
-        os.close(write)
-    except OSError:
-        pass
+def log(tmp_path):
+    """A function that makes a watch on a log, and opens the log to be written."""
+    path = str(tmp_path / "log")
+    write = os.open(path, os.O_WRONLY | os.O_CREAT)
+    yield lambda pattern: (LogWatch(LocalFiles(), path, pattern), write)
+    os.close(write)
 
 
 def test_a_line_of_the_log(log):
@@ -304,7 +295,7 @@ def test_a_log_in_pieces_and_in_odd_bytes(log):
 def test_a_last_line_without_a_newline_is_one_when_nothing_more_comes(tmp_path):
     path = tmp_path / "log"
     path.write_bytes(b"starting\nready")
-    watch = LogWatch(FileSource(LocalFiles(), str(path)), "ready$")
+    watch = LogWatch(LocalFiles(), str(path), "ready$")
     for _ in range(15):
         watch.read()
     with path.open("ab") as file:
@@ -336,13 +327,18 @@ def test_a_log_that_never_ends_a_line_stays_small(log):
     assert watch.found
 
 
-def test_the_end_of_a_log(log):
+def test_a_log_has_more_to_read_until_a_look_finds_nothing(log):
     watch, write = log("ready")
-    assert watch.open
-    os.close(write)
+    os.write(write, b"x" * 300_000)
+    assert watch.has_more
+    for has_more in (True, True, False):
+        watch.read()
+        assert watch.has_more is has_more
+    assert watch.offset == 300_000
+    os.write(write, b"\nready\n")
     watch.read()
-    assert not watch.open
-    assert not watch.found
+    assert watch.has_more
+    assert watch.found
 
 
 @pytest.mark.usefixtures("quick")

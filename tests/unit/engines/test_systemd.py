@@ -2,7 +2,6 @@
 
 import io
 import os
-import subprocess
 import tarfile
 import time
 from collections.abc import Iterable, Sequence
@@ -38,8 +37,6 @@ class Played:
     def __init__(self, answers: Sequence[object] = (), *, status: int | list[int] = 0) -> None:
         self.answers, self.status = list(answers), status
         self.stdout, self.stderr = "", "Unit a.slice is masked.\nmore"
-        self.starts: tuple[str, ...] = ()
-        self.begun: list[tuple[str, ...]] = []
         self.inputs: list[bytes] = []
         self.brief: list[dict[str, dict[str, str]]] = []
         self.commands: list[tuple[str, ...]] = []
@@ -75,13 +72,6 @@ class Played:
 
     def run_together(self, argvs: Sequence[tuple[str, ...]], *, timeout: float) -> tuple[Reading[Completed], ...]:
         return tuple(self.run(argv, timeout=timeout) for argv in argvs)
-
-    def start(self, argv: tuple[str, ...]) -> "subprocess.Popen[bytes]":
-        self.begun.append(argv)
-        return subprocess.Popen(self.starts, stdout=subprocess.PIPE, start_new_session=True)
-
-    def stop(self, process: "subprocess.Popen[bytes]") -> None:
-        LiveRunner().stop(process)
 
     def manager(self, folder: str, *, direct: bool = True) -> Manager:
         return Manager(
@@ -526,26 +516,6 @@ def test_an_attribute_is_written_where_that_is_allowed(folder, tmp_path):
     manager.write_attribute(f"{tmp_path}/memory.high", "max")
     assert (tmp_path / "memory.high").read_text() == "max"
     manager.write_attribute(f"{tmp_path}/none/memory.high", "max")
-
-
-@pytest.mark.starts_processes
-@pytest.mark.parametrize("ended", [True, False])
-def test_following_a_log_ends_with_the_session(monkeypatch, folder, ended):
-    """sudo's own process takes its signal from root only; here it is one of ours, which `kill` does not reach."""
-    played = Played()
-    played.starts = ("sleep", "0") if ended else ("sleep", "60")
-    manager = sudo(played, folder)
-    process = manager.follow("0" * 32)
-    if ended:
-        process.wait(timeout=20)
-    else:
-        monkeypatch.setattr("cgroup_preflight.engines.systemd._TIMEOUT", 0.05)
-    manager.end_follow(process)
-    kills = [argv for argv in played.commands if "kill" in argv]
-    assert kills == ([] if ended else [("sudo", "-n", "kill", "-TERM", str(process.pid))])
-    assert process.poll() is not None
-    assert process.stdout.closed
-    assert "--follow" in played.begun[0]
 
 
 @pytest.mark.parametrize(
