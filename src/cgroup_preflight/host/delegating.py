@@ -19,10 +19,6 @@ class DelegatingClock(Clock):
         """As `Clock.monotonic`."""
         return self._clock.monotonic()
 
-    def uptime(self) -> float:
-        """As `Clock.uptime`."""
-        return self._clock.uptime()
-
     def wall(self) -> float:
         """As `Clock.wall`."""
         return self._clock.wall()

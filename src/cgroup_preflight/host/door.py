@@ -120,9 +120,6 @@ class Clock(Protocol):
     def sleep(self, seconds: float) -> None:
         """Waits."""
 
-    def uptime(self) -> float:
-        """Seconds since the machine was started, on its own clock (the first number of /proc/uptime)."""
-
     def wall(self) -> float:
         """Seconds since 1970 on the machine's own clock, with which the times of its files agree."""
 

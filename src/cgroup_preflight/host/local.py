@@ -34,10 +34,6 @@ class LocalClock:
         """time.sleep()."""
         time.sleep(seconds)
 
-    def uptime(self) -> float:
-        """clock_gettime(2), CLOCK_BOOTTIME."""
-        return time.clock_gettime(time.CLOCK_BOOTTIME)
-
     def wall(self) -> float:
         """time.time()."""
         return time.time()

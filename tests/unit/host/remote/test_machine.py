@@ -283,7 +283,6 @@ def test_a_number_that_another_process_has_now_is_no_target(door):
 
 
 def test_the_clocks_are_those_of_the_machine(door):
-    assert abs(door.clock.uptime() - LocalClock().uptime()) < 30
     assert abs(door.clock.wall() - LocalClock().wall()) < 30
     before = door.clock.monotonic()
     door.clock.sleep(0.01)
@@ -305,7 +304,6 @@ def test_a_lost_machine_is_lost_for_good_and_says_why(machine, tree):
         lambda: door.files.write(f"{tree}/x", b""),
         lambda: door.files.remove([f"{tree}/x"]),
         lambda: door.processes.open(1),
-        door.clock.uptime,
         door.clock.wall,
     ):
         with pytest.raises(HostError):

@@ -8,7 +8,7 @@ from cgroup_preflight.core.errors import HostError
 from cgroup_preflight.core.reading import Known, Missing, Why
 from cgroup_preflight.host.remote import sftp_jobs as jobs
 from cgroup_preflight.host.remote import sftp_packets as p
-from cgroup_preflight.host.remote.programs import _first_number, _is_pid
+from cgroup_preflight.host.remote.programs import _is_pid, _seconds
 from cgroup_preflight.host.remote.questions import Kind, Question, reading_of
 from cgroup_preflight.host.remote.shell import Output
 
@@ -46,8 +46,9 @@ def test_a_list_of_cgroups_that_is_not_whole_is_missing(out, status, complaint):
 @pytest.mark.parametrize("text", [b"nan", b"inf", b"-inf 3", b"1e999", b"", b"x"])
 def test_a_clock_says_a_number(text):
     with pytest.raises(HostError, match="the clock cannot be read"):
-        _first_number(Known(value=text, source="/proc/uptime"), "/proc/uptime")
-    assert math.isclose(_first_number(Known(value=b"12.5 3\n", source="x"), "x"), 12.5)
+        _seconds(text)
+    assert math.isclose(_seconds(b"12.5\n"), 12.5)
+    assert math.isclose(_seconds(b"12.%N\n"), 12.0)
 
 
 @pytest.mark.parametrize("text", [b"", b"-1", b"9" * 5000, b"1 2", b"x"])
