@@ -138,8 +138,9 @@ def test_a_diagnosis_waits_as_often_as_stated(end, played, counted, monkeypatch)
 
 
 @pytest.mark.parametrize("end", [0, 1], ids=["sftp", "shell"])
-def test_a_rollout_waits_as_often_as_stated(end, played, tmp_path):
+def test_a_rollout_waits_as_often_as_stated(end, played, tmp_path, request):
     door, asker = door_of(LocalLines(files=(None, NO_SERVER)[end]), NoNetwork())
+    request.addfinalizer(asker.close)
     facts = Rounds(asker).read(gather)
     mount = Mount(device="0:1", root="/", point=str(played.top), fs_type="cgroup2", options=(), super_options=())
 
@@ -164,6 +165,7 @@ def test_a_rollout_waits_as_often_as_stated(end, played, tmp_path):
         config=Rollout(),
     )  # fmt: skip
     journal = journals.create(str(tmp_path / "r.journal"))
+    request.addfinalizer(lambda: os.close(journal._handle))
     journal.add("begin", 1.0, **fields(saved))
     journal.add("step", 2.0, stage=0, share=10_000, slices=["a.slice"], squeeze=False)
     runner = runner_of(saved, journal, host, print)
@@ -172,7 +174,6 @@ def test_a_rollout_waits_as_often_as_stated(end, played, tmp_path):
     assert runner._pass(0.0, stage), "nothing is taken back"
     assert 0 < asker.round_trips - before <= STATED[LOOK][end], asker.round_trips - before
     before = asker.round_trips
-    assert runner._watcher.window().void == ""
+    # It may be void: hardly any time has passed.
+    runner._watcher.window()
     assert 0 < asker.round_trips - before <= STATED[SAMPLE][end], asker.round_trips - before
-    asker.close()
-    os.close(journal._handle)
