@@ -17,6 +17,7 @@ from cgroup_preflight.host.gather import gather
 from cgroup_preflight.host.remote.machine import door_of
 from cgroup_preflight.host.remote.questions import Kind, Question
 from cgroup_preflight.host.remote.rounds import Rounds
+from cgroup_preflight.metrics import asked
 from cgroup_preflight.rollout import journal as journals
 from cgroup_preflight.rollout.base import UnitPlan
 from cgroup_preflight.rollout.drop_ins import HOLD, hold_text
@@ -129,6 +130,8 @@ def test_a_diagnosis_waits_as_often_as_stated(end, played, counted, monkeypatch)
         return found
 
     monkeypatch.setattr(Rounds, "read", counting)
+    # However busy this machine is.
+    monkeypatch.setattr(asked, "_LATE", 1e6)
     main(["diagnose", "--seconds", "2", "--exit-zero", "--host", ("web1", "plain")[end]])
     # The first reading only learns what to ask.
     assert len(costs) == 4
