@@ -11,6 +11,7 @@ import pytest
 
 from tests.clients.helpers import ROOT, clean_environment, run
 
+_ADDRESS = "git+https://github.com/org/cgroup-preflight"
 #: A command that needs two seconds after Ctrl-C, as services do that have to be stopped.
 _SLOW_END = """
 import pathlib, signal, sys, time
@@ -31,7 +32,10 @@ def _lines():
 
 
 def test_the_lines_for_users(tmp_path, wheel):
-    (tmp_path / "noxfile.py").write_text(f"import nox\n\n{_lines()}")
+    lines = _lines()
+    assert lines.count(_ADDRESS) == 1
+    # The address is an example; the wheel is that of this tree.
+    (tmp_path / "noxfile.py").write_text(f"import nox\n\n{lines.replace(_ADDRESS, 'cgroup-preflight')}")
     environment = clean_environment(tmp_path) | {
         "PIP_FIND_LINKS": f"{wheel.parent} {os.environ.get('PIP_FIND_LINKS', '')}",
         "NOX_DEFAULT_VENV_BACKEND": "venv",
