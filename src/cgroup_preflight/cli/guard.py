@@ -1,16 +1,22 @@
 """Runs a command, and turns every way in which it can end into an exit status."""
 
+import _thread
 import importlib
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
+from functools import partial
 from types import FrameType
 
 from cgroup_preflight.cli import COMMANDS, options
 from cgroup_preflight.cli.terminal import width_of
 from cgroup_preflight.core.errors import ConfigError, ExitStatus, PreflightError
 from cgroup_preflight.report.escape import plain
+
+_AGAIN_SECONDS = 0.05
+Hook = Callable[["sys.UnraisableHookArgs"], object]
 
 
 class _Terminated(BaseException):
@@ -24,7 +30,11 @@ def run_command(words: list[str]) -> int:
     _keep_closed()
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _terminate)
-    return guarded(lambda: _run(words))
+    before, sys.unraisablehook = sys.unraisablehook, partial(_come_again, sys.unraisablehook)
+    try:
+        return guarded(lambda: _run(words))
+    finally:
+        sys.unraisablehook = before
 
 
 def guarded(act: Callable[[], int | None]) -> int:
@@ -70,6 +80,25 @@ def _keep_closed() -> None:
 
 def _terminate(_number: int, _frame: FrameType | None) -> None:
     raise _Terminated
+
+
+def _come_again(otherwise: Hook, dropped: "sys.UnraisableHookArgs") -> None:
+    """Sends a signal once more whose exception Python dropped.
+
+    It drops what is raised in a `__del__`, or in a callback of a weak reference, as each import has one.
+    """
+    number = {KeyboardInterrupt: signal.SIGINT, _Terminated: signal.SIGTERM}.get(dropped.exc_type)
+    if number is None:
+        otherwise(dropped)
+        return
+    main = _thread.get_ident()
+
+    def send() -> None:
+        # Not before what was interrupted goes on.
+        time.sleep(_AGAIN_SECONDS)
+        signal.pthread_kill(main, number)
+
+    _thread.start_new_thread(send, ())
 
 
 def _say(text: str) -> None:
