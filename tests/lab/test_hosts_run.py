@@ -70,7 +70,7 @@ _FILL = "fallocate -l $(df -Pk /var/tmp | awk 'END {print $4}')K /var/tmp/fill |
 #: Leaves less on this disk than a private folder must have.
 _CROWD = "f=$(($(df -Pk /tmp | awk 'END {print $4}') - 120000)); [ $f -le 0 ] || fallocate -l ${f}K /tmp/lab-crowd"
 #: How often each is killed in a whole run; and the moments of the short test, in seconds after the first trace on the host.
-_KILLS, _MOMENTS = int(os.environ.get("CGPF_LAB_KILLS", "30")), (0.0, 1.5, 3.0, 5.0)
+_KILLS, _MOMENTS = int(os.environ.get("CGPF_LAB_KILLS", "30")), (0.0, 3.0)
 #: Whether a run has left a first trace on the host.
 _TRACE = "ls -d /run/cgpf* /var/tmp/cgpf* /tmp/cgpf[0-9a-f]* 2>/dev/null | grep -q ."
 #: What the end itself takes on a busy machine, seconds.

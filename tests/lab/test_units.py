@@ -28,7 +28,7 @@ def _units(preflight: Preflight) -> list[dict]:
     [
         pytest.param(252, id="debian-12"),
         # This one keeps the old limits in the kernel after a reload.
-        pytest.param(257, id="debian-13", marks=pytest.mark.requires("psi")),
+        pytest.param(257, id="debian-13", marks=[pytest.mark.requires("psi"), pytest.mark.newest]),
     ],
 )
 def test_units_agree_until_something_writes_the_file(guest: Guest, preflight: Preflight, systemd: int) -> None:
