@@ -343,7 +343,7 @@ def test_nothing_is_left_after_kill_9_at_any_point(lab: Lab, what: str, say: Cal
     taken = [_kill_at(lab, folder, what, number * span / _KILLS) for number in range(_KILLS)]
     say(what, _COLUMNS, *taken)
     # What had been proved before a late end is proved.
-    assert {verdict for *_, verdict, _ in taken} <= ({""} if what == "tool" else {"unverified", "pass"})
+    assert {verdict for *_, verdict, _ in taken} <= {"" if what == "tool" else "unverified", "pass"}
     assert {verdict for *_, verdict, _ in taken[: _KILLS // 2]} == {"" if what == "tool" else "unverified"}
     assert max(there for _, there, *_ in taken) >= 8
 
