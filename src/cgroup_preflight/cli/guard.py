@@ -15,8 +15,9 @@ from cgroup_preflight.cli.terminal import width_of
 from cgroup_preflight.core.errors import ConfigError, ExitStatus, PreflightError
 from cgroup_preflight.report.escape import plain
 
+#: Until a dropped signal comes again: what it interrupted has to go on first.
 _AGAIN_SECONDS = 0.05
-Hook = Callable[["sys.UnraisableHookArgs"], object]
+_Hook = Callable[["sys.UnraisableHookArgs"], object]
 
 
 class _Terminated(BaseException):
@@ -82,7 +83,7 @@ def _terminate(_number: int, _frame: FrameType | None) -> None:
     raise _Terminated
 
 
-def _come_again(otherwise: Hook, dropped: "sys.UnraisableHookArgs") -> None:
+def _come_again(otherwise: _Hook, dropped: "sys.UnraisableHookArgs") -> None:
     """Sends a signal once more whose exception Python dropped.
 
     It drops what is raised in a `__del__`, or in a callback of a weak reference, as each import has one.
@@ -94,7 +95,6 @@ def _come_again(otherwise: Hook, dropped: "sys.UnraisableHookArgs") -> None:
     main = _thread.get_ident()
 
     def send() -> None:
-        # Not before what was interrupted goes on.
         time.sleep(_AGAIN_SECONDS)
         signal.pthread_kill(main, number)
 

@@ -123,7 +123,7 @@ def prompt(moments: Sequence[Moment], seconds: float) -> tuple[Moment, ...]:
     most = min(moment.snapshot.slack_ns for moment in moments) + seconds * _LATE * 1e9
     found = tuple(moment for moment in moments if moment.snapshot.slack_ns <= most)
     if len(found) < 2 or 2 * len(found) < len(moments):
-        raise HostError(f"it answered too slowly: {len(moments) - len(found)} of {len(moments)} readings were not of one moment",
+        raise HostError(f"it answered too slowly: {len(moments) - len(found)} of {len(moments)} readings took too long",
                         remedy=Remedy(title="measure longer, or run the command on the host itself"))  # fmt: skip
     return found
 

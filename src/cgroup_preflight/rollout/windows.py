@@ -54,7 +54,11 @@ def window_of(
     slack = (before.slack_ns + after.slack_ns) / 1e9
     void = next((f"{path}: {why}" for path, item in units.items() if (why := _void(item))), "")
     if not void and seconds <= slack:
-        void = f"of {seconds:.2g}s nobody knows {slack:.2g}s" if seconds > 0 else "no time has passed"
+        void = (
+            f"the host answered too slowly: {slack:.2g}s of {seconds:.2g}s are in doubt"
+            if seconds > 0
+            else "no time has passed"
+        )
     if void:
         return Window(seconds=max(seconds, 0.0), void=void, at_once=at_once, answers=answers)
     known = [item for item in units.values() if item is not None]
