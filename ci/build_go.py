@@ -106,14 +106,16 @@ def build(
         raise GoBuildError(f"{source}: no go.mod in this folder")
     output.parent.mkdir(parents=True, exist_ok=True)
     cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="build-go-") as scratch:
-        argv = [str(go or find_go()), "build", *flags, "-o", str(output)]
+    with tempfile.TemporaryDirectory(prefix=".build-go-", dir=output.parent) as scratch:
+        built = Path(scratch) / output.name
+        argv = [str(go or find_go()), "build", *flags, "-o", str(built)]
         if go_line is not None:
             argv.append(f"-modfile={_with_go_line(source / 'go.mod', go_line, Path(scratch))}")
         environment = go_environment(cache, extra)
         done = subprocess.run([*argv, "."], cwd=source, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise GoBuildError(f"{source.name} does not build:\n{done.stderr.strip()}")
+        if done.returncode:
+            raise GoBuildError(f"{source.name} does not build:\n{done.stderr.strip()}")
+        built.replace(output)  # another session may read it at this moment
     return output
 
 
