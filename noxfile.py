@@ -113,7 +113,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Check types, strictly."""
-    session.install("mypy>=1.11", "types-requests", "nox", *TEST_TOOLS, "-e", ".")
+    session.install("mypy>=1.11", "types-requests", "nox", *TEST_TOOLS, "-e", ".[watch]")
     session.run("mypy")
 
 

@@ -4,13 +4,14 @@ import hashlib
 import queue
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Set as AbstractSet
 
 from cgroup_preflight.core.errors import HostError, UsageError
 from cgroup_preflight.core.report import Remedy
 from cgroup_preflight.up.build import Build
 
 #: Of watchfiles: yields sets of changes, each a kind and a path.
-Watch = Callable[..., Iterable[set[tuple[object, str]]]]
+Watch = Callable[..., Iterable[AbstractSet[tuple[object, str]]]]
 #: What a build of Go reads, besides files that it embeds.
 _NAMES = (".go", "go.mod", "go.sum", "go.work")
 _MISSING = Remedy(
