@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import tempfile
 from collections.abc import Iterable
 from dataclasses import replace
 from types import SimpleNamespace
@@ -35,6 +36,12 @@ TasksMax = 64
 [services.web.smoke]
 duration = "2s"
 """
+
+
+@pytest.fixture(autouse=True)
+def folder_of_the_run(tmp_path, monkeypatch):
+    """A run in a guest leaves its private folder to the end of the guest; here pytest removes it."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
 
 def numbers(memory, pids):
