@@ -40,10 +40,13 @@ SLOW = (
 _ALL = (*ACTIVITY, *_FOLLOWING, _LOCAL, *SLOW)
 _PRESSURES = frozenset(name for name in _ALL if name.endswith(".pressure"))
 SLOW_SECONDS = 60.0
+#: A new cgroup can be seen before systemd has written its limits: they are read again when it is so old.
+NEW_SECONDS = 1.0
 #: Every cgroup is read whole at least this often, active or not.
 FULL_SECONDS = 300.0
 _NS = 1_000_000_000
 _SLOW_NS = int(SLOW_SECONDS * _NS)
+_NEW_NS = int(NEW_SECONDS * _NS)
 #: The cgroup was removed: while it was open, or before.
 _GONE = (errno.ENODEV, errno.ENOENT)
 _DENIED = (errno.EACCES, errno.EPERM)
@@ -107,6 +110,8 @@ class Tree:
         self._tops, self._above = scope.tops(), scope.above()
         self._clock = clock
         self._nodes: dict[str, _Node] = {}
+        #: When cgroups were found that were not there at first; until their limits are read again.
+        self._new: dict[str, int] = {}
         self._samples: dict[str, Sample] = {}
         self._changed: dict[str, AbstractSet[str]] = {}
         self._now_ns = 0
@@ -118,7 +123,7 @@ class Tree:
         """One reading; `full` reads every file of every cgroup; `hints` are paths where cgroups or limits changed."""
         started = self._now_ns = self._clock()
         self._door.turn()
-        for path in hints:
+        for path in dict.fromkeys((*hints, *self._grown(started))):
             if path in self._nodes:
                 self._nodes[path].structure = None
                 self._nodes[path].slow_ns -= _SLOW_NS
@@ -154,6 +159,13 @@ class Tree:
             errors=dict(self._errors), changed=changed,
         )  # fmt: skip
 
+    def _grown(self, now: int) -> list[str]:
+        """The cgroups that are new no more."""
+        grown = [path for path, since in self._new.items() if now - since >= _NEW_NS]
+        for path in grown:
+            del self._new[path]
+        return grown
+
     def _enter(self, path: str) -> _Node | None:
         """Reads a cgroup for the first time, with all below; None where it is gone or cannot be opened."""
         try:
@@ -164,6 +176,8 @@ class Tree:
         sample = Sample(cgroup=path, cgroup_id=folder.identity, stamp_ns=self._clock(), files={})
         node = _Node(folder, sample, follows=self._follows(path))
         self._nodes[path] = node
+        if self._last_ns:
+            self._new[path] = self._now_ns
         return node if self._visit(node, _ALL, full=True) else None
 
     def _visit(self, node: _Node, names: Sequence[str], *, full: bool) -> bool:
@@ -239,6 +253,7 @@ class Tree:
         node.folder.close()
         if self._nodes.get(path) is node:
             del self._nodes[path]
+            self._new.pop(path, None)
             self._samples.pop(path, None)
             self._changed[path] = frozenset()
 

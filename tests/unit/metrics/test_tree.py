@@ -14,7 +14,7 @@ from cgroup_preflight.core.reading import value_or
 from cgroup_preflight.host.fs import LiveFs
 from cgroup_preflight.metrics.door import LiveDoor, LiveFolder, RecordedDoor
 from cgroup_preflight.metrics.kills import Ledger, Removals
-from cgroup_preflight.metrics.tree import FULL_SECONDS, SLOW_SECONDS, Scope, Tree
+from cgroup_preflight.metrics.tree import FULL_SECONDS, NEW_SECONDS, SLOW_SECONDS, Scope, Tree
 from tests.unit.metrics.conftest import FakeClock
 
 ONE, TWO, THREE = "/a.slice/one.service", "/a.slice/two.service", "/a.slice/a-n.slice/three.service"
@@ -175,6 +175,20 @@ def test_limits_at_a_hint_are_read_at_once(tree: Tree, cgroups: CgroupTree) -> N
     tree.snapshot()
     cgroups.write("/a.slice", "memory.max", "1048576\n")
     assert tree.snapshot(hints=["/a.slice", "/gone.slice"]).samples["/a.slice"].files["memory.max"] == b"1048576\n"
+
+
+def test_limits_of_a_new_cgroup_are_read_again_though_nothing_happens_in_it(
+    tree: Tree, door: CountingDoor, cgroups: CgroupTree, clock: FakeClock
+) -> None:
+    """systemd creates the cgroup first, and then writes one limit after the other."""
+    tree.snapshot()
+    cgroups.add("/a.slice/late.service")
+    assert tree.snapshot().samples["/a.slice/late.service"].files["memory.max"] == b"max\n"
+    cgroups.write("/a.slice/late.service", "memory.max", "4096\n")
+    clock.forward(NEW_SECONDS)
+    assert tree.snapshot().samples["/a.slice/late.service"].files["memory.max"] == b"4096\n"
+    clock.forward(NEW_SECONDS)
+    assert "/a.slice/late.service" not in _read(door, tree.snapshot), "once"
 
 
 def test_every_cgroup_is_read_whole_within_five_minutes(tree: Tree, cgroups: CgroupTree, clock: FakeClock) -> None:
