@@ -341,7 +341,7 @@ ENVIRONMENTS: tuple[Environment, ...] = (
     Environment(name="debian-13", enter=wrapped(), limits_act=True, spec=_QEMU),
     Environment(name="debian-13-user-delegated", enter=after(_MANAGER, ":", _AS_TESTER), limits_act=True, spec=_QEMU,
                 starter=_USER_RUN),
-    Environment(name="debian-13-psi-off", enter=wrapped(), limits_act=True, spec=_QEMU, kernel_args=("psi=0",)),
+    Environment(name="debian-13-psi-off", enter=wrapped(), limits_act=True, spec=_QEMU, kernel_args=("psi=0",), newest=True),
     Environment(name="debian-12-qemu", enter=wrapped(), limits_act=True, spec=replace(_QEMU, distro="debian-12"), newest=True),
     Environment(name="debian-13-uml", enter=wrapped(), limits_act=True, spec=replace(_UML, distro="debian-13"), newest=True),
     Environment(name="debian-14", enter=wrapped(), limits_act=True, spec=_NEW_UML),

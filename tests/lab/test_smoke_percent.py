@@ -1,6 +1,7 @@
 """Percentages of services, with each systemd and both engines: what ships is what runs, to the page and to the task."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -10,7 +11,7 @@ from tests.lab.conftest import KINDS, Boot
 
 #: As `systemd-run -p` sends them, a fraction of 2^32, several of these are one page or one task less, and one is refused.
 _SHARES = ("75%", "99%", "97%", "96%", "12.5%")
-_SYSTEMS = {"debian-12": KINDS[0].spec, "debian-13": KINDS[1].spec}
+_SYSTEMS = {distro: replace(KINDS[0].spec, distro=distro) for distro in ("debian-12", "debian-13")}
 _BASIS = 10_000
 #: Two of the services are enough for what goes wrong with all of them.
 _SOME = ("memorymax-75", "tasksmax-99")

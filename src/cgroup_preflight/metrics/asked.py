@@ -118,14 +118,24 @@ def prompt(moments: Sequence[Moment], seconds: float) -> tuple[Moment, ...]:
     """The readings that are of one moment, when there is one each `seconds`. Raises HostError where most are not.
 
     All ask the same in the same order, so that each file is as old as in the quickest reading; one that took longer has
-    answers that came late, and the time between two of them is not that of the counters.
+    answers that came late, and the time between two of them is not that of the counters. Where a host is that slow, every
+    other reading may be later, for twice the time is between them, and so on.
     """
-    most = min(moment.snapshot.slack_ns for moment in moments) + seconds * _LATE * 1e9
-    found = tuple(moment for moment in moments if moment.snapshot.slack_ns <= most)
-    if len(found) < 2 or 2 * len(found) < len(moments):
-        raise HostError(f"it answered too slowly: {len(moments) - len(found)} of {len(moments)} readings took too long",
-                        remedy=Remedy(title="measure longer, or run the command on the host itself"))  # fmt: skip
-    return found
+    quickest = min(moment.snapshot.slack_ns for moment in moments)
+
+    def in_time(chosen: Sequence[Moment], span: float) -> tuple[Moment, ...]:
+        return tuple(moment for moment in chosen if moment.snapshot.slack_ns - quickest <= span * _LATE * 1e9)
+
+    step = 1
+    while step == 1 or len(moments) > 2 * step:
+        chosen = moments[::step]
+        found = in_time(chosen, seconds * step)
+        if len(found) >= 2 and 2 * len(found) >= len(chosen):
+            return found
+        step *= 2
+    late = len(moments) - len(in_time(moments, seconds))
+    raise HostError(f"it answered too slowly: {late} of {len(moments)} readings took too long",
+                    remedy=Remedy(title="measure longer, or run the command on the host itself"))  # fmt: skip
 
 
 def page_of(fs: AskedFs, slices: Sequence[str], depth: int) -> Readings:

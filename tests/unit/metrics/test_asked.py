@@ -1,5 +1,7 @@
 """The cgroups of another host, read in rounds: the same snapshot as of this host, and few round trips."""
 
+from types import SimpleNamespace
+
 import pytest
 from ci.cgroup_tree import CgroupTree
 
@@ -146,3 +148,17 @@ def test_a_reading_with_a_late_answer_is_left_out(cgroups, monkeypatch, seconds)
         assert not series_of(found).notes
     with pytest.raises(HostError, match="too slowly: 2 of 3"):
         prompt([whole[0], late, late], 1.0)
+
+
+def test_on_a_slow_host_fewer_readings_may_be_later():
+    """A reading is late by a tenth of the time between two: one each second by 0.1 s, one each four seconds by 0.4 s."""
+
+    def moments(*late: float) -> list[Moment]:
+        return [SimpleNamespace(snapshot=SimpleNamespace(slack_ns=int((0.2 + item) * 1e9))) for item in late]
+
+    found = moments(0, 0.15, 0.15, 0.15, 0.15, 0.15, 0.15, 0.15, 0.15)
+    assert prompt(found, 1.0) == tuple(found[::2])
+    found = moments(0, 0.9, 0.9, 0.9, 0.3, 0.9, 0.9, 0.9, 0.5)
+    assert prompt(found, 1.0) == (found[0], found[4])
+    with pytest.raises(HostError, match="too slowly: 8 of 9"):
+        prompt(moments(0, *[0.5] * 8), 1.0)
