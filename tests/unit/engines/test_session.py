@@ -23,7 +23,7 @@ TEXT = (
 class Played:
     """One service outside any slice of a run, and the steps of its session."""
 
-    def __init__(self, program: Program, *, gates: float = 60.0, text: str = TEXT) -> None:
+    def __init__(self, program: Program, *, gates: float = 60.0, text: str = TEXT, kind: str = "exec") -> None:
         self.machine = Machine()
         self.units = Units(self.machine, "/nowhere", {"web.service": program})
         self.units.slices = {"app.slice": "/app.slice"}
@@ -31,6 +31,7 @@ class Played:
         launch = Launch(
             unit=service.unit, slice="app.slice", description="", command=(service.binary,),
             settings=setting_pairs(service.settings), hold_before=gates, hold_after=gates,
+            type=kind,
         )  # fmt: skip
         self.run = ServiceRun(service, launch)
         self.session = Session(self.units, self.machine.observer(), self.machine.door())
@@ -107,6 +108,46 @@ def test_an_end_is_seen_at_once_however_long_the_next_question_would_wait():
     run = played.up()
     assert not run.is_ready
     assert 40.0 <= run.readiness.seconds <= 40.2
+    played.session.close(run)
+
+
+def hands_over(seconds: float):
+    """The main process names another one, and ends (MAINPID= of sd_notify(3)); systemd goes on with that."""
+
+    def over(units: Units, unit: Unit) -> None:
+        old, unit.main = unit.main, units.machine.spawn("app", unit.cgroup)
+        units.machine.end(old)
+        units.machine.listen(URL, unit.main)
+
+    return lambda units, unit: units.machine.later(seconds, lambda: over(units, unit))
+
+
+@pytest.mark.parametrize(("kind", "ready"), [("notify", True), ("exec", False)])
+def test_a_service_may_make_another_process_its_main_one_before_it_is_ready(kind, ready):
+    played = Played(Program(address=URL, listens_after=None, does=hands_over(1.0)), kind=kind)
+    run = played.up()
+    assert (run.is_ready, run.alive) == (ready, ready)
+    played.session.close(run)
+
+
+def test_a_service_may_make_another_process_its_main_one_while_it_runs():
+    played = Played(Program(address=URL, does=hands_over(2.0)), kind="notify")
+    run = played.up()
+    first = run.pid
+    played.session.run_for_duration([run])
+    assert (run.is_ready, run.ended_early, run.pid != first) == (True, False, True)
+    played.session.stop([run])
+    assert (run.killed, run.state.is_at_end) == (False, True)
+    played.session.close(run)
+    assert not played.machine.handles
+
+
+def test_one_that_only_ends_has_no_other_main_process():
+    played = Played(Program(address=URL, ends_after=2.0), kind="notify")
+    run = played.up()
+    played.session.run_for_duration([run])
+    assert run.ended_early
+    assert run.ended_at - run.released_at < 3.0
     played.session.close(run)
 
 
