@@ -2,6 +2,7 @@
 when the manager was asked: on a busy machine it starts ExecStop first, and has others to stop.
 """
 
+import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from cgroup_preflight.core.records import TYPE_CHECKING
@@ -26,6 +27,8 @@ _SIGNAL_SECONDS = 120.0
 _SIGNALLED = (Phase.ENDED, Phase.STOPPING, Phase.AFTER_END, Phase.OVER)
 #: Of the processes that outlast a stop, so many are named.
 _SHOWN = 3
+#: systemd.kill(5): SIGTERM goes to the main process alone. Once that has ended, systemd kills the others, or leaves them.
+_MIXED, _PROCESS = "mixed", "process"
 
 
 class Stop:
@@ -69,6 +72,8 @@ class Stopper:
             self._find_end_gates(stop.run for stop in stopping)
             seconds = fair.passed(len(stopping) + self._others())
             self._note_signals(stopping)
+            for stop in stopping:
+                self._end_others(stop.run)
             for stop in stopping:
                 stop.run.stopped = not self._is_stopping(stop, seconds)
             stopping = [stop for stop in stopping if not stop.run.stopped]
@@ -116,6 +121,39 @@ class Stopper:
             run.counted = self._observer.counters(run.cgroup)
             self._engine.kill([run.service.unit])
         return late <= KILL_SECONDS
+
+    def _end_others(self, run: ServiceRun) -> None:
+        """Ends what outlives a main process that systemd ends alone.
+
+        They would wait for the gate after its end. Without it systemd kills them at once, or lets them run on for good.
+        """
+        mode = run.launch.own.kill_mode if run.launch.own is not None else ""
+        if mode not in (_MIXED, _PROCESS) or run.alive or run.end_gate > 0:
+            return
+        inside = self._observer.processes(run.cgroup)
+        state = self._engine.states([run.service.unit]).get(run.service.unit, UnitState()) if len(inside) > 1 else None
+        # Until the gate begins, ExecStopPost= of the unit may need them.
+        if state is None or state.gate_pid not in inside or self._observer.comm(state.gate_pid) != "sleep":
+            return
+        others = sorted(inside - {state.gate_pid})
+        if mode == _PROCESS and not run.outlasting:
+            run.outlasting = tuple(self._observer.command(pid) for pid in others[:_SHOWN])
+        for pid in others:
+            self._kill(run, pid)
+
+    def _kill(self, run: ServiceRun, pid: int) -> None:
+        handle = self._door.processes.open(pid)
+        if handle is None:
+            return
+        try:
+            # The number could belong to another process meanwhile; the handle cannot.
+            if pid in self._observer.processes(run.cgroup):
+                self._door.processes.signal(handle, signal.SIGKILL)
+        except PermissionError:
+            run.counted = self._observer.counters(run.cgroup)
+            self._engine.kill([run.service.unit])
+        finally:
+            self._door.processes.close(handle)
 
     def _is_at_end(self, run: ServiceRun) -> bool:
         """Whether only the gate after the end is left of a service, or its cgroup alone."""

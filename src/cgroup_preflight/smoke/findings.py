@@ -259,6 +259,8 @@ def _end_findings(seen: ServiceEvidence) -> Iterable[Finding]:
                 f"it ended with status {status} after SIGTERM",
                 Remedy(title="exit with status 0 after SIGTERM; systemd reports any other status as a failure"),
             )
+        if seen.outlasting:
+            yield _left_running(seen)
         ready = f"ready after {seen.ready.seconds:.1f} s, "
         yield codes.SERVICE_RUN.finding(
             Status.PASS,
@@ -266,6 +268,20 @@ def _end_findings(seen: ServiceEvidence) -> Iterable[Finding]:
             f"{ready}ran {seen.duration_seconds:.1f} s",
             evidence={"result": result, "exit_status": status},
         )
+
+
+def _left_running(seen: ServiceEvidence) -> Finding:
+    return codes.STOP.finding(
+        Status.WARN,
+        seen.service,
+        f"KillMode=process leaves processes of it running after the stop: {', '.join(seen.outlasting)}",
+        Remedy(
+            title="remove KillMode, or use KillMode=mixed, unless they have to survive a restart",
+            why="nothing ends them any more, and after a restart they use up the limits of the new service",
+            docs="https://www.freedesktop.org/software/systemd/man/latest/systemd.kill.html",
+        ),
+        evidence={"still running": ", ".join(seen.outlasting)},
+    )
 
 
 def _unknown_end(seen: ServiceEvidence) -> Remedy:
