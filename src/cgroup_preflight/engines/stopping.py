@@ -25,6 +25,8 @@ _LOOK_FIRST, _LOOK_MAX = 0.1, 2.0
 _SIGNAL_SECONDS = 120.0
 #: Phases of a unit whose program got its signal, or needs none.
 _SIGNALLED = (Phase.ENDED, Phase.STOPPING, Phase.AFTER_END, Phase.OVER)
+#: Phases of one that runs ExecStop=; a short answer does not tell which of them it is.
+_AT_STOP = (Phase.ENDED, Phase.BEFORE_SIGNAL)
 #: Of the processes that outlast a stop, so many are named.
 _SHOWN = 3
 #: systemd.kill(5): SIGTERM goes to the main process alone. Once that has ended, systemd kills the others, or leaves them.
@@ -100,10 +102,18 @@ class Stopper:
         for unit, stop in due.items():
             phase = phases.get(unit, Phase.OVER)
             after = self._clock.monotonic()
-            if phase in _SIGNALLED or now - stop.asked > _SIGNAL_SECONDS:
+            if phase in _AT_STOP and stop.run.alive and not stop.run.state.main_pid:
+                self._open_stop(stop.run)
+            elif phase in _SIGNALLED or now - stop.asked > _SIGNAL_SECONDS:
                 stop.signalled = after
             stop.pause = min(stop.pause * 2, _LOOK_MAX)
             stop.look_at = after + stop.pause
+
+    def _open_stop(self, run: ServiceRun) -> None:
+        """Lets a stop go on: without a main process that it knows, systemd starts the gate for one that ended by itself."""
+        state = self._engine.states([run.service.unit]).get(run.service.unit, UnitState())
+        if state.phase is Phase.ENDED and state.gate_pid:
+            open_gate(self._engine, self._door.processes, self._observer, run.service.unit, run.cgroup, state.gate_pid)
 
     def _is_stopping(self, stop: Stop, seconds: float) -> bool:
         """Whether a service has not ended yet; kills it when its time is over."""
@@ -147,7 +157,7 @@ class Stopper:
             return
         try:
             # The number could belong to another process meanwhile; the handle cannot.
-            if pid in self._observer.processes(run.cgroup):
+            if self._observer.is_within(pid, run.cgroup):
                 self._door.processes.signal(handle, signal.SIGKILL)
         except PermissionError:
             run.counted = self._observer.counters(run.cgroup)

@@ -214,6 +214,11 @@ class Observer:
         reading = self.cgroup_of(pid)
         return isinstance(reading, Known) and reading.value == cgroup
 
+    def is_within(self, pid: int, cgroup: str) -> bool:
+        """Whether a process is in a cgroup or below it."""
+        reading = self.cgroup_of(pid)
+        return isinstance(reading, Known) and cgroup in levels(reading.value)
+
     def comm(self, pid: int) -> str:
         """The name of a process, empty when it is gone."""
         reading = self._proc(f"/proc/{pid}/comm")
