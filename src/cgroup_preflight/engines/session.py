@@ -146,8 +146,9 @@ class Session:
         for run in runs:
             run.pid = self._main(run)
             handle = self._door.processes.open(run.pid) if run.pid else None
-            run.alive = handle is not None
             run.handle = -1 if handle is None else handle
+            # With PrivatePIDs= systemd starts one process that makes the main one, and ends.
+            run.alive = handle is not None or (run.pid != 0 and self._has_other_main(run))
             if not run.alive:
                 run.ended_at = self._clock.monotonic()
 
@@ -296,7 +297,8 @@ class Session:
         handle = self._door.processes.open(pid) if pid else None
         if handle is None:
             return False
-        self._door.processes.close(run.handle)
+        if run.handle >= 0:
+            self._door.processes.close(run.handle)
         run.handle, run.pid = handle, pid
         return True
 

@@ -146,6 +146,26 @@ def test_a_service_may_make_another_process_its_main_one_while_it_runs():
     assert not played.machine.handles
 
 
+@pytest.mark.parametrize(("own", "alive"), [(RunUnit(text="", type="exec"), True), (None, False)])
+def test_a_main_process_that_only_makes_another_one_may_have_ended_before_it_is_looked_at(own, alive):
+    """systemd 257 and later with PrivatePIDs=."""
+    played = Played(Program(address=URL, does=hands_over(0.05)), own=own)
+    open_, first = played.machine.open, []
+
+    def late(pid: int) -> int | None:
+        if not first and played.units.units["web.service"].main is played.machine.processes.get(pid):
+            first.append(pid)
+            played.machine.sleep(0.1)
+        return open_(pid)
+
+    played.machine.open = late
+    run = played.up()
+    assert run.pid in played.machine.processes or not alive
+    assert (run.is_ready, run.alive) == (alive, alive)
+    played.session.close(run)
+    assert not played.machine.handles
+
+
 def test_one_that_only_ends_has_no_other_main_process():
     played = Played(Program(address=URL, ends_after=2.0), kind="notify")
     run = played.up()
