@@ -139,6 +139,42 @@ _UNITS = {
         PrivateNetwork=yes
         ExecStart=/usr/bin/python3 /opt/lab/wait.py
         """,
+    "hands-over": """
+        [Service]
+        Type=notify
+        NotifyAccess=all
+        ExecStart=/usr/bin/python3 /opt/lab/hands_over.py
+        """,
+    "pid-file": """
+        [Service]
+        Type=forking
+        PIDFile=/run/lab-pid-file
+        ExecStart=/usr/bin/python3 /opt/lab/hands_over.py /run/lab-pid-file
+        """,
+    "private-pids": """
+        [Service]
+        PrivatePIDs=yes
+        ExecStart=/bin/sh -c 'trap "exit 0" TERM; sleep 600 & wait'
+        """,
+    "mixed": """
+        [Service]
+        KillMode=mixed
+        ExecStart=/usr/bin/python3 /opt/lab/outlive.py
+        """,
+    "leaves": """
+        [Service]
+        KillMode=process
+        ExecStart=/usr/bin/python3 /opt/lab/outlive.py
+        """,
+    "outlives": """
+        [Service]
+        ExecStart=/usr/bin/python3 /opt/lab/outlive.py
+        """,
+    "inner": """
+        [Service]
+        Delegate=memory
+        ExecStart=/usr/bin/python3 /opt/lab/delegate.py inner
+        """,
     "devices": """
         [Service]
         DevicePolicy=closed
@@ -170,11 +206,50 @@ assert os.environ["RUNTIME_DIRECTORY"] == "/run/simple"
 print("all as the unit says", flush=True)
 time.sleep(600)
 """,
+    "hands_over.py": """
+import os, socket, sys, time
+def tell(text):
+    if sys.argv[1:]:
+        with open(sys.argv[1] + ".new", "w") as file:
+            file.write(text.removeprefix("MAINPID=") + "\\n")
+        os.rename(sys.argv[1] + ".new", sys.argv[1])
+        return
+    line = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    address = os.environ["NOTIFY_SOCKET"]
+    line.connect("\\0" + address[1:] if address.startswith("@") else address)
+    line.send(text.encode())
+first = os.fork()
+if first == 0:
+    # It is the main process when the one before it has ended, and hands over once more when it runs.
+    time.sleep(2)
+    tell("READY=1") if not sys.argv[1:] else None
+    second = os.fork()
+    if second:
+        tell(f"MAINPID={second}")
+    time.sleep(0.5 if second else 600)
+    os._exit(0)
+tell(f"MAINPID={first}")
+time.sleep(0.5)
+""",
+    "outlive.py": """
+import os, signal, time
+if os.fork() == 0:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+time.sleep(600)
+""",
     "delegate.py": """
-import os, time
+import os, sys, time
 own = "/sys/fs/cgroup" + open("/proc/self/cgroup").read().strip().partition("::")[2]
 os.mkdir(own + "/worker")
 open(own + "/worker/cgroup.procs", "w").write(str(os.getpid()))
+if sys.argv[1:]:
+    open(own + "/cgroup.subtree_control", "w").write("+memory")
+    os.mkdir(own + "/small")
+    open(own + "/small/memory.max", "w").write(str(16 << 20))
+    if os.fork() == 0:
+        open(own + "/small/cgroup.procs", "w").write(str(os.getpid()))
+        block = bytearray(b"x") * (40 << 20)
+    os.wait()
 print("in a cgroup of its own", flush=True)
 time.sleep(600)
 """,
@@ -208,6 +283,7 @@ def _project(folder: Path) -> None:
             "simple": "log:all as the unit says",
             "activated": "log:serves",
             "delegates": "log:in a cgroup of its own",
+            "inner": "log:in a cgroup of its own",
         }.get(name, "")
         text += f"[services.{label}.smoke]\n{_HOLD}" + (f'ready = "{ready}"\n' if ready else "")
     (folder / "units/activated.socket").write_text(_SOCKET)
@@ -226,8 +302,9 @@ def report(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 @pytest.mark.parametrize(
     "name",
-    ["simple", "notifies", "forks", "once", "many", "activated", "delegates", "own-slice", "private-users", "devices"],
-)
+    ["simple", "notifies", "forks", "once", "many", "activated", "delegates", "own-slice", "private-users", "devices",
+     "hands-over", "pid-file", "private-pids", "mixed", "leaves"],
+)  # fmt: skip
 def test_a_unit_is_tried_as_it_is(report: dict[str, Any], name: str) -> None:
     assert said(report, name, "fail", "unverified") == []
     assert "CGP503" in [code for code, _ in said(report, name, "pass")]
@@ -283,6 +360,20 @@ def test_a_unit_whose_condition_is_not_met_is_unverified_and_the_condition_named
         ("CGP507", f"it was not started, because a condition was not met: {condition}")
     ]
     assert not {"CGP501", "CGP503"} & {code for code, _ in said(report, name, "pass", "fail")}
+
+
+def test_what_outlives_the_main_process_is_judged_by_the_kill_mode(report: dict[str, Any]) -> None:
+    """systemd kills it at once, leaves it, or waits until the time to stop is over."""
+    assert said(report, "mixed", "warn") == said(report, "private-pids", "warn")
+    assert [text.partition(":")[0] for code, text in said(report, "leaves", "warn") if code == "CGP506"] == [
+        "KillMode=process leaves processes of it running after the stop"
+    ]
+    assert ["killed with SIGKILL" in text for code, text in said(report, "outlives", "fail")] == [True]
+
+
+def test_a_kill_at_a_limit_that_the_unit_set_below_its_own_is_told_as_that(report: dict[str, Any]) -> None:
+    (text,) = [text for code, text in said(report, "inner", "fail") if code == "CGP504"]
+    assert "at a limit that the service itself set" in text
 
 
 def test_a_slice_of_the_unit_that_the_config_lacks_is_told(report: dict[str, Any]) -> None:

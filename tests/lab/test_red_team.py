@@ -10,7 +10,7 @@ from tests.lab import cgroupfs_job as job
 from tests.lab.configs import END_OF_RUN, Lab, Outcome, config, service
 
 _SCRIPT = r"""#!/usr/bin/python3
-import os, subprocess, sys, threading, time
+import ctypes, os, socket, subprocess, sys, threading, time
 
 TOP = "/sys/fs/cgroup"
 OWN = TOP + open("/proc/self/cgroup").read().strip().partition("::")[2]
@@ -87,6 +87,11 @@ elif mode == "full":
         threading.Thread(target=forever, daemon=True).start()
 elif mode.startswith("pair"):
     threading.Thread(target=forever, daemon=True).start()
+elif mode == "leaderless":
+    # Its first thread ends, and with it /proc/PID/fd is empty.
+    server = socket.create_server(("127.0.0.1", 9321))
+    threading.Thread(target=forever).start()
+    ctypes.CDLL(None).pthread_exit(None)
 elif mode == "reload":
     subprocess.run(["systemctl", "daemon-reload"], check=True)
 print("up", flush=True)
@@ -94,6 +99,7 @@ forever()
 """
 _SMOKE = {"duration": "2s", "start_timeout": "120s", "stop_timeout": "10s"}
 _SLICES = {"api": {"CPUWeight": 50}, "tight": {"TasksMax": 9}}
+_READY = {"leaderless": "tcp://127.0.0.1:9321"}
 _PAIRS = tuple(f"pair-{number}" for number in range(4))
 #: Those that work somewhere else: the finding may be about the run.
 _ELSEWHERE = ("sibling", "namesake", "neighbour")
@@ -108,7 +114,7 @@ def _service(mode: str, **limits: object) -> dict[str, object]:
     """One that does `mode`; all have a small quota, and the pairs only fit into their slice."""
     place = {"slice": "tight"} if mode in _PAIRS else {"slice": "api", "TasksMax": 20}
     keys = {"MemoryMax": "64M", "CPUQuota": "30%", "CPUWeight": 50, **place, **limits}
-    return service("odd.py", mode, ready="log:^up", smoke=_SMOKE, **keys)
+    return service("odd.py", mode, ready=_READY.get(mode, "log:^up"), smoke=_SMOKE, **keys)
 
 
 def _job() -> dict[str, object]:
@@ -125,7 +131,7 @@ def _failed(outcome: Outcome, names: tuple[str, ...]) -> dict[str, set[str]]:
 
 def test_no_service_hides_in_the_tree_of_the_run_or_behind_a_unit_of_its_own(lab: Lab) -> None:
     odd = ("burst", *_ELSEWHERE, "file", "prefix")
-    honest = ("child", "large", *_PAIRS)
+    honest = ("child", "large", "leaderless", *_PAIRS)
     services = {name: _service(name) for name in (*odd, *honest)}
     folder = lab.write("red-team", config({**services, "job": _job()}, _SLICES), {"odd.py": _SCRIPT})
     outcome = lab.run("smoke", "--inside", folder=folder, leaves=True)

@@ -51,8 +51,9 @@ def open_gate(engine: Engine, processes: "Processes", observer: Observer, unit: 
     if handle is None:
         return
     try:
-        # The number could belong to another process meanwhile; the handle cannot.
-        if observer.is_in(pid, cgroup):
+        # The number could belong to another process meanwhile; the handle cannot. Of a unit with Delegate=, systemd starts
+        # what is to stop it in a cgroup below (`.control`).
+        if observer.is_within(pid, cgroup):
             processes.signal(handle, signal.SIGTERM)
     except PermissionError:
         engine.open_gates([unit])

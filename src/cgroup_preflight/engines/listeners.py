@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable
 
 from cgroup_preflight.config.model import ReadyKind, ReadyTest
-from cgroup_preflight.core.reading import Known, Missing, Reading, Why, parsed
+from cgroup_preflight.core.reading import Known, Missing, Reading, Why, parsed, value_or
 from cgroup_preflight.core.records import dataclass
 from cgroup_preflight.engines.ready import address
 from cgroup_preflight.engines.run_scope import PREFIX
@@ -115,7 +115,7 @@ class Listeners:
         return frozenset().union(*found.values()), denied
 
     def _sockets_by_process(self, pids: Iterable[int]) -> tuple[dict[int, set[int]], Missing | None]:
-        """As `_sockets`, by process; in two round trips where the machine is another one."""
+        """As `_sockets`, by process; in a few round trips where the machine is another one."""
         folders = {pid: f"/proc/{pid}/fd" for pid in pids}
         self._files.prefetch((), names=folders.values())
         listed, denied = dict[int, list[str]](), None
@@ -126,6 +126,7 @@ class Listeners:
             # A process that ended has no sockets.
             elif names.why is not Why.ABSENT:
                 denied = names
+        listed |= self._of_threads([pid for pid, paths in listed.items() if not paths])
         self._files.prefetch((), links=(path for paths in listed.values() for path in paths))
         found: dict[int, set[int]] = {pid: set() for pid in folders}
         for pid, paths in listed.items():
@@ -134,6 +135,22 @@ class Listeners:
                 if isinstance(target, Known) and target.value.startswith("socket:["):
                     found[pid].add(int(target.value[len("socket:[") : -1]))
         return found, denied
+
+    def _of_threads(self, pids: Iterable[int]) -> dict[int, list[str]]:
+        """The open files of processes whose first thread has ended, and with it their own folder (pthread_exit(3))."""
+        tops = {pid: f"/proc/{pid}/task" for pid in pids}
+        self._files.prefetch((), names=tops.values())
+        folders = {
+            pid: [f"{top}/{task}/fd" for task in value_or(self._files.names(top), ()) if task != str(pid)]
+            for pid, top in tops.items()
+        }
+        self._files.prefetch((), names=(folder for several in folders.values() for folder in several))
+        found = dict[int, list[str]]()
+        for pid, several in folders.items():
+            listed = ([f"{folder}/{name}" for name in value_or(self._files.names(folder), ())] for folder in several)
+            # Threads share their files.
+            found[pid] = next(filter(None, listed), [])
+        return found
 
     def _owner(self, inode: int) -> str:
         """The program of a socket, empty where it cannot be told; it looks into every process, so once a socket."""

@@ -22,7 +22,7 @@ class ServiceRun:
     `waited`: the time of its start, without the time that other programs took. `handle` is that of the main process `pid`,
     -1 for none. `silent`: why it did not answer any more at the end of its time. `doubt`: why it is unknown who answered.
     `intruder`: that another program did. `unmet`: the conditions of its unit because of which it was not started. `stopped`: nothing of it runs any more, or it outlasted even its kill. `killed`: it had not ended when its time to stop was over; `outlasting`
-    are the commands that still ran then, `stopping` is the engine's word for its state.
+    are the commands that still ran then, or that systemd leaves running (KillMode=process), `stopping` is the engine's word for its state.
     `frozen`: it waits until more of its output has been read. `end_gate` is the
     process of the gate after its end; `no_gates` look like one, and are none. `left`: how many processes run on although
     the main process has ended. `ask_after`: when to ask it next whether it is ready, in seconds after its start.

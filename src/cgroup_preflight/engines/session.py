@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from cgroup_preflight.config.model import WITH_PORT, ReadyKind
 from cgroup_preflight.core.records import replace
+from cgroup_preflight.core.unit_values import TELLING
 from cgroup_preflight.engines.base import Engine, Phase, UnitState
 from cgroup_preflight.engines.fair_time import FairTime
 from cgroup_preflight.engines.hold import gate_process, open_gate, wait_until
@@ -38,7 +39,7 @@ _OUTPUT_SHARE = 20
 _FLOOD_SHARE = 1
 #: Children of a program that has ended get this long to end.
 _CHILDREN_SECONDS = 1.0
-#: systemd gets this long to start the next command of a unit.
+#: systemd gets this long to say which process is the main one of a unit whose main process has ended.
 _NEXT_SECONDS = 5.0
 #: A busy service gets this long to answer once more.
 _AGAIN_SECONDS = 5.0
@@ -143,12 +144,11 @@ class Session:
         longest = max((run.service.smoke.start_timeout for run in runs), default=0.0)
         self._poll(runs, lambda run: run.state.main_pid != 0 or run.state.has_ended or run.state.is_active, longest)
         for run in runs:
-            # Of a service that forked, systemd may not know which of its processes is the main one.
-            first = min(self._observer.processes(run.cgroup), default=0) if run.state.is_active else 0
-            run.pid = run.state.main_pid or first
+            run.pid = self._main(run)
             handle = self._door.processes.open(run.pid) if run.pid else None
-            run.alive = handle is not None
             run.handle = -1 if handle is None else handle
+            # With PrivatePIDs= systemd starts one process that makes the main one, and ends.
+            run.alive = handle is not None or (run.pid != 0 and self._has_other_main(run))
             if not run.alive:
                 run.ended_at = self._clock.monotonic()
 
@@ -275,20 +275,30 @@ class Session:
         alive = {run.handle: run for run in runs if run.alive}
         for handle in self._door.processes.wait(list(alive), 0) if alive else ():
             run = alive[handle]
-            run.alive = self._has_next_command(run)
+            run.alive = self._has_other_main(run)
             if not run.alive:
                 run.ended_at = self._clock.monotonic()
 
-    def _has_next_command(self, run: ServiceRun) -> bool:
-        """Whether another command of ExecStart= runs now, as Type=oneshot has several (systemd.service(5))."""
-        if run.launch.own is None or run.launch.own.type != "oneshot":
+    def _main(self, run: ServiceRun) -> int:
+        """Its main process, 0 for none. Of a service that forked, systemd may not know which of its processes that is."""
+        first = min(self._observer.processes(run.cgroup), default=0) if run.state.is_active else 0
+        return run.state.main_pid or first
+
+    def _has_other_main(self, run: ServiceRun) -> bool:
+        """Whether another process is the main one now.
+
+        It is another command of ExecStart=, as Type=oneshot has several, or the one that the service named before its own
+        ended (MAINPID= of sd_notify(3), PIDFile= of systemd.service(5)).
+        """
+        if run.launch.own is None and run.launch.type not in TELLING:
             return False
-        self._poll([run], lambda run: run.state.main_pid not in (0, run.pid) or run.state.has_ended, _NEXT_SECONDS)
-        pid = 0 if run.state.has_ended else run.state.main_pid
+        self._poll([run], lambda run: self._main(run) not in (0, run.pid) or run.state.has_ended, _NEXT_SECONDS)
+        pid = 0 if run.state.has_ended else self._main(run)
         handle = self._door.processes.open(pid) if pid else None
         if handle is None:
             return False
-        self._door.processes.close(run.handle)
+        if run.handle >= 0:
+            self._door.processes.close(run.handle)
         run.handle, run.pid = handle, pid
         return True
 

@@ -2,6 +2,7 @@
 when the manager was asked: on a busy machine it starts ExecStop first, and has others to stop.
 """
 
+import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from cgroup_preflight.core.records import TYPE_CHECKING
@@ -24,8 +25,12 @@ _LOOK_FIRST, _LOOK_MAX = 0.1, 2.0
 _SIGNAL_SECONDS = 120.0
 #: Phases of a unit whose program got its signal, or needs none.
 _SIGNALLED = (Phase.ENDED, Phase.STOPPING, Phase.AFTER_END, Phase.OVER)
+#: Phases of one that runs ExecStop=; a short answer does not tell which of them it is.
+_AT_STOP = (Phase.ENDED, Phase.BEFORE_SIGNAL)
 #: Of the processes that outlast a stop, so many are named.
 _SHOWN = 3
+#: systemd.kill(5): SIGTERM goes to the main process alone. Once that has ended, systemd kills the others, or leaves them.
+_MIXED, _PROCESS = "mixed", "process"
 
 
 class Stop:
@@ -70,6 +75,8 @@ class Stopper:
             seconds = fair.passed(len(stopping) + self._others())
             self._note_signals(stopping)
             for stop in stopping:
+                self._end_others(stop.run)
+            for stop in stopping:
                 stop.run.stopped = not self._is_stopping(stop, seconds)
             stopping = [stop for stop in stopping if not stop.run.stopped]
             self._observer.forget()
@@ -95,10 +102,18 @@ class Stopper:
         for unit, stop in due.items():
             phase = phases.get(unit, Phase.OVER)
             after = self._clock.monotonic()
-            if phase in _SIGNALLED or now - stop.asked > _SIGNAL_SECONDS:
+            if phase in _AT_STOP and stop.run.alive and not stop.run.state.main_pid:
+                self._open_stop(stop.run)
+            elif phase in _SIGNALLED or now - stop.asked > _SIGNAL_SECONDS:
                 stop.signalled = after
             stop.pause = min(stop.pause * 2, _LOOK_MAX)
             stop.look_at = after + stop.pause
+
+    def _open_stop(self, run: ServiceRun) -> None:
+        """Lets a stop go on: without a main process that it knows, systemd starts the gate for one that ended by itself."""
+        state = self._engine.states([run.service.unit]).get(run.service.unit, UnitState())
+        if state.phase is Phase.ENDED and state.gate_pid:
+            open_gate(self._engine, self._door.processes, self._observer, run.service.unit, run.cgroup, state.gate_pid)
 
     def _is_stopping(self, stop: Stop, seconds: float) -> bool:
         """Whether a service has not ended yet; kills it when its time is over."""
@@ -116,6 +131,39 @@ class Stopper:
             run.counted = self._observer.counters(run.cgroup)
             self._engine.kill([run.service.unit])
         return late <= KILL_SECONDS
+
+    def _end_others(self, run: ServiceRun) -> None:
+        """Ends what outlives a main process that systemd ends alone.
+
+        They would wait for the gate after its end. Without it systemd kills them at once, or lets them run on for good.
+        """
+        mode = run.launch.own.kill_mode if run.launch.own is not None else ""
+        if mode not in (_MIXED, _PROCESS) or run.alive or run.end_gate > 0:
+            return
+        inside = self._observer.processes(run.cgroup)
+        state = self._engine.states([run.service.unit]).get(run.service.unit, UnitState()) if len(inside) > 1 else None
+        # Until the gate begins, ExecStopPost= of the unit may need them.
+        if state is None or state.gate_pid not in inside or self._observer.comm(state.gate_pid) != "sleep":
+            return
+        others = sorted(inside - {state.gate_pid})
+        if mode == _PROCESS and not run.outlasting:
+            run.outlasting = tuple(self._observer.command(pid) for pid in others[:_SHOWN])
+        for pid in others:
+            self._kill(run, pid)
+
+    def _kill(self, run: ServiceRun, pid: int) -> None:
+        handle = self._door.processes.open(pid)
+        if handle is None:
+            return
+        try:
+            # The number could belong to another process meanwhile; the handle cannot.
+            if self._observer.is_within(pid, run.cgroup):
+                self._door.processes.signal(handle, signal.SIGKILL)
+        except PermissionError:
+            run.counted = self._observer.counters(run.cgroup)
+            self._engine.kill([run.service.unit])
+        finally:
+            self._door.processes.close(handle)
 
     def _is_at_end(self, run: ServiceRun) -> bool:
         """Whether only the gate after the end is left of a service, or its cgroup alone."""

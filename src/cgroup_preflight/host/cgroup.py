@@ -29,7 +29,7 @@ _SET_UP = r"\(.{1,8}\)"
 
 #: The files of `Counters`.
 _COUNTED = (
-    "cpu.stat", "memory.events", "memory.peak", "memory.current", "pids.events", "pids.peak", "pids.events.local",
+    "cpu.stat", "memory.events", "memory.events.local", "memory.peak", "memory.current", "pids.events", "pids.peak", "pids.events.local",
     "cpu.stat.local", "cpu.pressure", "memory.pressure", "io.pressure",
 )  # fmt: skip
 #: Keys of memory.stat (Documentation/admin-guide/cgroup-v2.rst).
@@ -52,6 +52,7 @@ class Effective:
 class Counters:
     """The kernel's counters of one cgroup; a missing file keeps its reason.
 
+    `memory_local` is `memory.events.local`: what happened at the limits of this cgroup itself, and not below it.
     `pids_local` and `cpu_local` are `pids.events.local` and `cpu.stat.local`, which kernels from 6.12 on have: what the
     cgroup's own pids.max refused, and how long the cgroup stood still under the quotas of all levels.
     """
@@ -66,6 +67,7 @@ class Counters:
     pids_peak: Reading[int | None] = Missing(source="pids.peak", why=Why.ABSENT)
     pids_local: Reading[Mapping[str, int]] = Missing(source="pids.events.local", why=Why.ABSENT)
     cpu_local: Reading[Mapping[str, int]] = Missing(source="cpu.stat.local", why=Why.ABSENT)
+    memory_local: Reading[Mapping[str, int]] = Missing(source="memory.events.local", why=Why.ABSENT)
 
 
 class Observer:
@@ -169,6 +171,7 @@ class Observer:
             pids_peak=parsed(self.read(cgroup, "pids.peak"), parse_limit),
             pids_local=parsed(self.read(cgroup, "pids.events.local"), parse_flat_keyed),
             cpu_local=parsed(self.read(cgroup, "cpu.stat.local"), parse_flat_keyed),
+            memory_local=parsed(self.read(cgroup, "memory.events.local"), parse_flat_keyed),
             pressure={
                 name: parsed(self.read(cgroup, f"{name}.pressure"), parse_pressure) for name in ("cpu", "memory", "io")
             },
@@ -210,6 +213,11 @@ class Observer:
         """Whether a process is in exactly this cgroup."""
         reading = self.cgroup_of(pid)
         return isinstance(reading, Known) and reading.value == cgroup
+
+    def is_within(self, pid: int, cgroup: str) -> bool:
+        """Whether a process is in a cgroup or below it."""
+        reading = self.cgroup_of(pid)
+        return isinstance(reading, Known) and cgroup in levels(reading.value)
 
     def comm(self, pid: int) -> str:
         """The name of a process, empty when it is gone."""

@@ -26,7 +26,8 @@ class RunUnit:
     """The copy of a unit for one run: its text, and the commands that a run starts around its gates, in order.
 
     `origins` are the lines of the project's files that the lines of the text come from, None for those of the run.
-    `socket` is the text of its socket unit, whose name is `socket_unit`; both are empty without one.
+    `socket` is the text of its socket unit, whose name is `socket_unit`; both are empty without one. `kill_mode` says which
+    processes systemd ends with the unit (KillMode= of systemd.kill(5)).
     """
 
     text: str
@@ -39,6 +40,7 @@ class RunUnit:
     after: tuple[str, ...] = ()
     socket: str = ""
     socket_unit: str = ""
+    kill_mode: str = ""
 
 
 def run_unit(source: UnitSource, unit: str, slice_unit: str, *, program: str = "") -> RunUnit:
@@ -58,7 +60,7 @@ def run_unit(source: UnitSource, unit: str, slice_unit: str, *, program: str = "
         stop=source.values("ExecStop"), after=source.values("ExecStopPost"),
         delegates=not is_no(source.last("Delegate", "no")),
         has_user=bool(source.last("User")) or is_yes(source.last("DynamicUser")),
-        socket=_socket_text(source, unit, slice_unit) if socket else "", socket_unit=socket,
+        socket=_socket_text(source, unit, slice_unit) if socket else "", socket_unit=socket, kill_mode=source.last("KillMode"),
     )  # fmt: skip
 
 

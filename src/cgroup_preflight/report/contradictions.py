@@ -22,7 +22,7 @@ from cgroup_preflight.core.report import (
     Status,
     Verdict,
 )
-from cgroup_preflight.core.slack import memory_slack
+from cgroup_preflight.core.slack import memory_slack, refused_slack
 from cgroup_preflight.core.verdict import verdict_of
 from cgroup_preflight.report.headline import LIMITS_IN_FORCE
 
@@ -139,7 +139,11 @@ def _is_above(item: ServiceResult, host: HostSummary | None) -> bool:
         return False
     page_size = 4 << 10 if host is not None and host.machine == "x86_64" else 64 << 10
     cpus = host.cpus if host is not None and host.cpus else 1
-    return item.memory_peak_bytes > item.memory_max_bytes + memory_slack(cpus, page_size)
+    slack = memory_slack(cpus, page_size)
+    own = f"{item.cgroup.lstrip('/')}/memory.max"
+    if not any(limit.file == own and limit.expected == str(item.memory_max_bytes) for limit in item.limits):
+        slack += refused_slack(cpus, page_size)
+    return item.memory_peak_bytes > item.memory_max_bytes + slack
 
 
 def _is_excused(limit: LimitResult, judged: Iterable[Finding]) -> bool:

@@ -35,6 +35,8 @@ def oom_finding(seen: ServiceEvidence, oom_kills: int | None) -> Finding:
     ready = "" if seen.ready is None or seen.ready.ok else " before it was ready"
     if oom_kills and not _reached_a_limit(seen):
         return _no_memory_left(seen, ready, peak)
+    if _is_below(seen):
+        return _own_limit(seen, ready, oom_kills)
     return codes.OOM_KILL.finding(
         Status.FAIL,
         seen.service,
@@ -60,6 +62,22 @@ def _reached_a_limit(seen: ServiceEvidence) -> bool:
     """
     levels = [level.memory_events for level in (seen.counters, *seen.slices) if level is not None]
     return any(value_or(events, {}).get("oom", 1) for events in levels)
+
+
+def _is_below(seen: ServiceEvidence) -> bool:
+    """Whether only limits below the service were reached, as a container runtime sets them (Delegate=)."""
+    levels = [level.memory_local for level in (seen.counters, *seen.slices) if level is not None]
+    return bool(levels) and not any(value_or(events, {}).get("oom", 1) for events in levels)
+
+
+def _own_limit(seen: ServiceEvidence, ready: str, oom_kills: int | None) -> Finding:
+    return codes.OOM_KILL.finding(
+        Status.FAIL, seen.service,
+        f"the kernel killed a process for memory{ready} at a limit that the service itself set, in a cgroup below its own",
+        Remedy(title="raise the limit that the service gives to what it starts, or reduce what that uses",
+               why="no limit of the config was reached"),
+        evidence={"oom_kill": oom_kills, "result": seen.state.result or None},
+    )  # fmt: skip
 
 
 def _no_memory_left(seen: ServiceEvidence, ready: str, peak: int | None) -> Finding:

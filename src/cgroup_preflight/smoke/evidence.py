@@ -59,7 +59,7 @@ class ServiceEvidence:
     `hold` is that of its cgroup and of each slice above it, empty where it did not run until the end of its time.
     `silent`: why it did not answer any more at the end of its time, empty where it did.
     `killed`: it had not ended when its stop_timeout was over, and was killed; `outlasting` are the commands that still
-    ran then, `stopping` is the engine's word for its state.
+    ran then, or that systemd leaves running, `stopping` is the engine's word for its state.
     `watched`: the samples of its cgroup and of each slice above it; `cpus` and `page_size` are those of the machine.
     `sharing`: of each slice above it, how many services of the run are in it, by cgroup.
     `covered`: the cgroups, its own or of a slice above, over whose folder something is mounted.

@@ -247,8 +247,7 @@ def _end_findings(seen: ServiceEvidence) -> Iterable[Finding]:
         yield codes.SERVICE_RUN.finding(
             Status.UNVERIFIED,
             seen.service,
-            "cannot tell how the service ended",
-            _unknown_end(seen),
+            *_unknown_end(seen),
             evidence={"result": result, "exit_status": status},
         )
     else:
@@ -259,6 +258,8 @@ def _end_findings(seen: ServiceEvidence) -> Iterable[Finding]:
                 f"it ended with status {status} after SIGTERM",
                 Remedy(title="exit with status 0 after SIGTERM; systemd reports any other status as a failure"),
             )
+        if seen.outlasting:
+            yield _left_running(seen)
         ready = f"ready after {seen.ready.seconds:.1f} s, "
         yield codes.SERVICE_RUN.finding(
             Status.PASS,
@@ -268,13 +269,36 @@ def _end_findings(seen: ServiceEvidence) -> Iterable[Finding]:
         )
 
 
-def _unknown_end(seen: ServiceEvidence) -> Remedy:
+def _left_running(seen: ServiceEvidence) -> Finding:
+    return codes.STOP.finding(
+        Status.WARN,
+        seen.service,
+        f"KillMode=process leaves processes of it running after the stop: {', '.join(seen.outlasting)}",
+        Remedy(
+            title="remove KillMode, or use KillMode=mixed, unless they have to survive a restart",
+            why="nothing ends them any more, and after a restart they use up the limits of the new service",
+            docs="https://www.freedesktop.org/software/systemd/man/latest/systemd.kill.html",
+        ),
+        evidence={"still running": ", ".join(seen.outlasting)},
+    )
+
+
+def _unknown_end(seen: ServiceEvidence) -> tuple[str, Remedy]:
+    """What to say where nobody knows how a service ended."""
+    own = seen.service.run_unit
+    if seen.state.exit is None and seen.state.result and own is not None and own.type == "forking":
+        return "systemd does not know its main process, and so cannot tell how the service ended", Remedy(
+            title="name its main process with PIDFile=, or start it in the foreground with another Type=",
+            why="systemd does not notice when it fails, either, and does not restart it",
+            docs="https://www.freedesktop.org/software/systemd/man/latest/systemd.service.html#GuessMainPID=",
+        )
+    remedy = Remedy(title="run the preflight again; if this happens again, read the journal of the service manager")
     if seen.engine == CGROUPFS:
-        return Remedy(
+        remedy = Remedy(
             title="run the preflight again; if this happens again, find what takes away a controller or a cgroup of the run",
             why="the kernel's counters of the service are gone",
         )
-    return Remedy(title="run the preflight again; if this happens again, read the journal of the service manager")
+    return "cannot tell how the service ended", remedy
 
 
 def _is_success(seen: ServiceEvidence) -> bool:

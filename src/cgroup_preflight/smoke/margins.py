@@ -35,7 +35,7 @@ def margin_findings(
             cgroup = "/" + item.file.rpartition("/")[0]
             mine = policies.get(one.service.label, policy) if cgroup == one.cgroup else policy
             throttled = throttled_findings(one, item, cgroup, mine, services)
-            for finding in (*_headroom(one, item, cgroup, mine), *throttled):
+            for finding in (*_headroom(one, item, cgroup, mine), *_slowed(one, item, cgroup, mine), *throttled):
                 # Services in one slice all have its numbers.
                 found.setdefault((finding.code, cgroup), finding)
     return tuple(found.values())
@@ -79,6 +79,28 @@ def _headroom(seen: ServiceEvidence, item: LimitReading, cgroup: str, policy: Po
         location=item.expected.location,
         evidence={"memory_peak_bytes": peak, "memory_max_bytes": int(limit),
                   "memory.current after the end": value_or(counters.memory_current, None)},
+    )  # fmt: skip
+
+
+def _slowed(seen: ServiceEvidence, item: LimitReading, cgroup: str, policy: Policy) -> Iterator[Finding]:
+    """A service above its MemoryHigh waits at each allocation, and runs on: nothing else tells.
+
+    File cache that reaches it is what it is for, so it counts only where it is known how much of that there was.
+    """
+    limit, parts = item.expected.number, seen.stay.memory if seen.stay is not None else {}
+    if item.expected.attribute != "memory.high" or not limit or cgroup != seen.cgroup or "shmem" not in parts:
+        return
+    times = value_or(seen.counters.memory_events, {}).get("high", 0) if seen.counters is not None else 0
+    peak = value_or(seen.counters.memory_peak, None) if seen.counters is not None else None
+    if not times or peak is None or peak - _cache(seen, cgroup) <= limit * (1 - policy.headroom_min):
+        return
+    proposed = proposed_max(peak / max(1 - policy.headroom_min - _MARGIN, 0.05))
+    yield codes.HEADROOM.finding(
+        Status.WARN, seen.service,
+        f"the kernel slowed it down {times} times at MemoryHigh={format_bytes(int(limit))}: peak {format_bytes(peak)}",
+        Remedy(title=f"raise MemoryHigh to {proposed} and run again, or reduce what it uses",
+               why="above it the service waits at each allocation, as long as there is nothing to reclaim"),
+        location=item.expected.location, evidence={"memory.events high": times, "memory_peak_bytes": peak},
     )  # fmt: skip
 
 

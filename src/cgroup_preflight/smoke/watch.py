@@ -22,7 +22,7 @@ _UNWATCHED = frozenset({"cpuset.cpus.effective"})
 #: No setting of systemd's: what cgroups may use above their quota, 0 until something writes there (sched-bwc.rst).
 _BURST = "cpu.max.burst"
 _COUNTERS = (
-    "memory.peak", "memory.current", "memory.events", "cpu.stat", "cpu.stat.local", "pids.peak", "pids.events",
+    "memory.peak", "memory.current", "memory.events", "memory.events.local", "cpu.stat", "cpu.stat.local", "pids.peak", "pids.events",
     "pids.events.local",
 )  # fmt: skip
 _CHANGES_MAX = 3

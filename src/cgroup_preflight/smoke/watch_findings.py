@@ -6,7 +6,7 @@ from cgroup_preflight.core import codes
 from cgroup_preflight.core.quantities import format_bytes
 from cgroup_preflight.core.reading import Known, parsed, value_or
 from cgroup_preflight.core.report import Finding, Remedy, Status
-from cgroup_preflight.core.slack import memory_slack
+from cgroup_preflight.core.slack import memory_slack, refused_slack
 from cgroup_preflight.host.cgroup import Counters
 from cgroup_preflight.host.cgroupfs import parse_limit
 from cgroup_preflight.smoke.evidence import ServiceEvidence
@@ -69,9 +69,13 @@ def _fail(
 def _counted(seen: ServiceEvidence, level: Counters) -> Iterator[Finding]:
     at = level.cgroup.lstrip("/")
     most, peak = _limit(seen, f"{at}/memory.max"), value_or(level.memory_peak, None)
+    slack = memory_slack(seen.cpus, seen.page_size)
+    limits = [] if most is None else [(most, slack)]
     if level is seen.counters and seen.effective is not None and seen.effective.memory_bytes is not None:
-        most = min(most or seen.effective.memory_bytes, seen.effective.memory_bytes)
-    if most is not None and peak is not None and peak > most + memory_slack(seen.cpus, seen.page_size):
+        limits.append((seen.effective.memory_bytes, slack + refused_slack(seen.cpus, seen.page_size)))
+    over = [limit for limit, allowed in limits if peak is not None and peak > limit + allowed]
+    if over and peak is not None:
+        most = min(over)
         message = (
             f"{at}/memory.peak is {format_bytes(peak)}, above memory.max {format_bytes(most)}: it was not in force"
         )

@@ -1,9 +1,15 @@
 """Who listens at an address: the service itself, another program that is named, or nobody knows, with the reason."""
 
+import re
+import subprocess
+import sys
+from types import SimpleNamespace
+
 import pytest
 
 from cgroup_preflight.config.keys import parse_ready
 from cgroup_preflight.engines.listeners import Answerer, Listeners
+from cgroup_preflight.host.local import LocalFiles
 from tests.unit.engines.machine import Machine
 
 TEST = parse_ready("http://127.0.0.1:8080/healthz")
@@ -129,3 +135,33 @@ def test_who_holds_an_address_before_the_run():
     made, process = machine(comm="systemd", cgroup="/init.scope")
     assert Listeners(made, made.observer()).holder(TEST) == f"systemd (PID {process.pid}), for a socket unit"
     assert Listeners(Machine(), Machine().observer()).holder(TEST) == ""
+
+
+_FIRST_THREAD_ENDS = """
+import ctypes, socket, threading, time
+server = socket.create_server(("127.0.0.1", 0))
+threading.Thread(target=time.sleep, args=(60,)).start()
+print(server.getsockname()[1], flush=True)
+ctypes.CDLL(None).pthread_exit(None)
+"""
+
+
+@pytest.mark.starts_processes
+def test_the_socket_of_a_program_whose_first_thread_has_ended_is_its_own():
+    """On this machine: only the kernel knows what /proc shows of it."""
+    with subprocess.Popen((sys.executable, "-c", _FIRST_THREAD_ENDS), stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            port = process.stdout.readline().strip()
+            while not re.search(r"\) Z ", _stat(process.pid)):
+                pass
+            observer = SimpleNamespace(processes=lambda _cgroup: frozenset({process.pid}))
+            found = Listeners(LocalFiles(), observer).answerer(parse_ready(f"tcp://127.0.0.1:{port}"), OWN)
+            assert found == Answerer()
+        finally:
+            process.kill()
+
+
+def _stat(pid: int) -> str:
+    with open(f"/proc/{pid}/stat") as file:
+        return file.read()

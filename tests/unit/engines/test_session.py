@@ -1,15 +1,17 @@
 """A session starts services, waits until they are ready and stops them, without any proof: what `up` needs."""
 
 import itertools
+import signal
 from types import SimpleNamespace
 
 import pytest
 
-from cgroup_preflight.engines.base import Launch
+from cgroup_preflight.engines.base import Launch, Phase
 from cgroup_preflight.engines.service_run import ServiceRun
 from cgroup_preflight.engines.session import Session, local_door
 from cgroup_preflight.host.command import LiveRunner
 from cgroup_preflight.plan.build import build_plan
+from cgroup_preflight.plan.run_unit import RunUnit
 from cgroup_preflight.plan.unit_syntax import setting_pairs
 from tests.unit.core.making import config_of
 from tests.unit.engines.machine import Machine, Program, Unit, Units
@@ -23,7 +25,9 @@ TEXT = (
 class Played:
     """One service outside any slice of a run, and the steps of its session."""
 
-    def __init__(self, program: Program, *, gates: float = 60.0, text: str = TEXT) -> None:
+    def __init__(
+        self, program: Program, *, gates: float = 60.0, text: str = TEXT, kind: str = "exec", own: RunUnit | None = None
+    ) -> None:  # fmt: skip
         self.machine = Machine()
         self.units = Units(self.machine, "/nowhere", {"web.service": program})
         self.units.slices = {"app.slice": "/app.slice"}
@@ -31,6 +35,7 @@ class Played:
         launch = Launch(
             unit=service.unit, slice="app.slice", description="", command=(service.binary,),
             settings=setting_pairs(service.settings), hold_before=gates, hold_after=gates,
+            type=kind, own=own,
         )  # fmt: skip
         self.run = ServiceRun(service, launch)
         self.session = Session(self.units, self.machine.observer(), self.machine.door())
@@ -107,6 +112,114 @@ def test_an_end_is_seen_at_once_however_long_the_next_question_would_wait():
     run = played.up()
     assert not run.is_ready
     assert 40.0 <= run.readiness.seconds <= 40.2
+    played.session.close(run)
+
+
+def hands_over(seconds: float):
+    """The main process names another one, and ends (MAINPID= of sd_notify(3)); systemd goes on with that."""
+
+    def over(units: Units, unit: Unit) -> None:
+        old, unit.main = unit.main, units.machine.spawn("app", unit.cgroup)
+        units.machine.end(old)
+        units.machine.listen(URL, unit.main)
+
+    return lambda units, unit: units.machine.later(seconds, lambda: over(units, unit))
+
+
+@pytest.mark.parametrize(("kind", "ready"), [("notify", True), ("exec", False)])
+def test_a_service_may_make_another_process_its_main_one_before_it_is_ready(kind, ready):
+    played = Played(Program(address=URL, listens_after=None, does=hands_over(1.0)), kind=kind)
+    run = played.up()
+    assert (run.is_ready, run.alive) == (ready, ready)
+    played.session.close(run)
+
+
+def test_a_service_may_make_another_process_its_main_one_while_it_runs():
+    played = Played(Program(address=URL, does=hands_over(2.0)), kind="notify")
+    run = played.up()
+    first = run.pid
+    played.session.run_for_duration([run])
+    assert (run.is_ready, run.ended_early, run.pid != first) == (True, False, True)
+    played.session.stop([run])
+    assert (run.killed, run.state.is_at_end) == (False, True)
+    played.session.close(run)
+    assert not played.machine.handles
+
+
+@pytest.mark.parametrize(("own", "alive"), [(RunUnit(text="", type="exec"), True), (None, False)])
+def test_a_main_process_that_only_makes_another_one_may_have_ended_before_it_is_looked_at(own, alive):
+    """systemd 257 and later with PrivatePIDs=."""
+    played = Played(Program(address=URL, does=hands_over(0.05)), own=own)
+    open_, first = played.machine.open, []
+
+    def late(pid: int) -> int | None:
+        if not first and played.units.units["web.service"].main is played.machine.processes.get(pid):
+            first.append(pid)
+            played.machine.sleep(0.1)
+        return open_(pid)
+
+    played.machine.open = late
+    run = played.up()
+    assert run.pid in played.machine.processes or not alive
+    assert (run.is_ready, run.alive) == (alive, alive)
+    played.session.close(run)
+    assert not played.machine.handles
+
+
+def test_one_that_only_ends_has_no_other_main_process():
+    played = Played(Program(address=URL, ends_after=2.0), kind="notify")
+    run = played.up()
+    played.session.run_for_duration([run])
+    assert run.ended_early
+    assert run.ended_at - run.released_at < 3.0
+    played.session.close(run)
+
+
+def leaves_a_child(units: Units, unit: Unit) -> None:
+    """It outlives the main process, and ends only by SIGKILL."""
+    child = units.machine.spawn("child", unit.cgroup)
+    child.on_signal = lambda number: units.machine.end(child) if number == signal.SIGKILL else None
+
+    def after_end(unit: Unit) -> None:
+        assert unit.main is not None
+        units.machine.end(unit.main)
+        unit.phase, unit.gate = Phase.AFTER_END, units.machine.spawn("sleep", unit.cgroup)
+
+    units._after_end = after_end
+
+
+@pytest.mark.parametrize(
+    ("mode", "killed", "left"),
+    [("mixed", False, ()), ("process", False, ("child --work",)), ("control-group", True, ("child --work",))],
+)
+def test_what_outlives_the_main_process_is_judged_by_the_kill_mode(mode, killed, left):
+    """systemd ends it at once, leaves it, or waits for it until the time to stop is over."""
+    own = RunUnit(text="", type="exec", kill_mode=mode)
+    played = Played(Program(address=URL, does=leaves_a_child), own=own)
+    run = played.up()
+    begun = played.machine.now
+    played.session.stop([run])
+    assert (run.killed, run.outlasting) == (killed, left)
+    assert (played.machine.now - begun > run.service.smoke.stop_timeout) is killed
+    played.session.close(run)
+    assert not played.machine.handles
+
+
+def test_what_may_not_be_killed_is_ended_by_the_manager():
+    """As through sudo, where the service has another user; its counters go with its cgroup."""
+    played = Played(Program(address=URL, does=leaves_a_child), own=RunUnit(text="", type="exec", kill_mode="mixed"))
+    run, machine = played.up(), played.machine
+    machine.denied |= {item.pid for item in machine.processes.values() if item.comm == "child"}
+
+    def kill(units: list[str]) -> None:
+        for process in [item for item in machine.processes.values() if item.cgroup == run.cgroup]:
+            machine.end(process)
+        machine.cgroups.discard(run.cgroup)
+        played.units.units[units[0]].phase = Phase.OVER
+
+    played.units.kill = kill
+    played.session.stop([run])
+    assert (run.killed, run.state.is_at_end, run.counted is not None) == (False, True, True)
     played.session.close(run)
 
 

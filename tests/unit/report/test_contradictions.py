@@ -18,6 +18,7 @@ from cgroup_preflight.config.model import Require
 from cgroup_preflight.config.properties import PROPERTIES, Role
 from cgroup_preflight.core.errors import UsageError
 from cgroup_preflight.core.report import CpuUsage, LimitResult, Origin, Report, Status
+from cgroup_preflight.core.slack import memory_slack
 from cgroup_preflight.engines.ready import Readiness
 from cgroup_preflight.guest.answer import read_report
 from cgroup_preflight.guest.run import GuestTask
@@ -25,7 +26,7 @@ from cgroup_preflight.guest.spec import CommandResult, GuestError
 from cgroup_preflight.publish.comment_state import RunId, State, decode, encode, fitted
 from cgroup_preflight.publish.options import view
 from cgroup_preflight.report import codec
-from cgroup_preflight.report.contradictions import SHARES
+from cgroup_preflight.report.contradictions import SHARES, contradictions
 from cgroup_preflight.report.escape import log_lines
 from cgroup_preflight.report.merge import Leg
 from cgroup_preflight.report.read import ReportShapeError, report_from, report_of
@@ -339,3 +340,15 @@ def test_a_pass_without_its_findings_is_not_kept_in_a_comment():
     assert len(state.legs) == 400
     assert all(len(leg.report.findings) == 1 for leg in state.legs)
     assert decode(encode(state), "k") == state
+
+
+@pytest.mark.parametrize(("own", "more"), [(True, 0), (False, 2 << 20)])
+def test_a_huge_page_that_a_slice_refused_contradicts_nothing(own, more):
+    """Each of two CPUs can charge one before the level above refuses it; a limit of its own is strict."""
+    at = f"{GOOD.cgroup.lstrip('/')}/memory.max" if own else "run.slice/memory.max"
+    limits = (LimitResult(file=at, expected="67108864", actual="67108864", ok=True), *GOOD.limits[1:])
+    most = (64 << 20) + memory_slack(2, 4096) + 2 * more
+    for peak, said in ((most, []), (most + 1, ["services[0].memory_peak_bytes is above memory_max_bytes"])):
+        service = replace(GOOD, name=NAME, limits=limits, memory_peak_bytes=peak, memory_max_bytes=64 << 20)
+        found = [item.partition(",")[0] for item in contradictions(replace(PROOF, services=(service,)))]
+        assert found == said

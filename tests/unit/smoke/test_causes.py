@@ -1,11 +1,13 @@
 """A service that is not ready: the finding names the limit or the port that is the reason, and the log if it has one."""
 
+from dataclasses import replace
+
 import pytest
 
 from cgroup_preflight.core.report import Status
 from cgroup_preflight.engines.http_answer import UNTRUSTED
 from cgroup_preflight.engines.ready import Readiness
-from tests.unit.smoke.fabricate import TEXT, counters, evidence
+from tests.unit.smoke.fabricate import TEXT, counters, evidence, known
 from tests.unit.smoke.test_findings import ENDED, NOT_READY, judged, the
 
 
@@ -81,6 +83,23 @@ def test_a_kill_without_a_limit_that_was_reached_is_none_of_the_services_faults(
     assert found.status is status
     assert ("no limit of the run was reached" in found.message) is (status is Status.UNVERIFIED)
     assert ("raise MemoryMax" in found.remedies[0].title) is (status is Status.FAIL)
+
+
+@pytest.mark.parametrize(
+    ("own", "above", "inner"),
+    [({"oom": 0}, {"oom": 0}, True), ({"oom": 1}, {"oom": 0}, False), ({"oom": 0}, {"oom": 1}, False), (None, None, False)],
+)  # fmt: skip
+def test_a_kill_at_a_limit_that_the_service_set_is_not_that_of_the_config(own, above, inner):
+    """A container runtime limits its containers (Delegate=); kernels before 5.2 do not tell."""
+
+    def level(local):
+        killed = counters(events={"oom_kill": 1, "oom": 1}, peak=20 << 20)
+        return killed if local is None else replace(killed, memory_local=known(local))
+
+    found = the(judged(evidence(counters=level(own), slices=(level(above),))), "CGP504")
+    assert found.status is Status.FAIL
+    assert ("a limit that the service itself set" in found.message) is inner
+    assert ("raise MemoryMax" in found.remedies[0].title) is not inner
 
 
 def test_an_answer_of_which_nobody_knows_whose_it_is_is_unverified():

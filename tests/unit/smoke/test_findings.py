@@ -670,3 +670,11 @@ def test_a_single_task_that_the_gate_took_is_no_fault_of_the_service(tasks, resu
     ready = Readiness(ok=False, seconds=1.0, why="it ended before it was ready")
     seen = evidence(text, state=state(result, code, "1" if code else ""), ready=ready, ended_early=True, stay=None)
     assert str(verdict_of(judged(seen))) == verdict
+
+
+def test_what_a_kill_mode_leaves_running_is_a_warning():
+    found = service_findings(evidence(outlasting=("app --work",)), required=(), swap=False)
+    assert [(item.status, item.message) for item in found if item.code == "CGP506"] == [
+        (Status.WARN, "KillMode=process leaves processes of it running after the stop: app --work")
+    ]
+    assert [item.status for item in found if item.code == "CGP503"] == [Status.PASS]

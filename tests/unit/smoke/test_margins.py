@@ -67,6 +67,27 @@ def test_file_cache_up_to_the_limit_is_no_reason_to_raise_it(memory, is_cache):
     assert ("raise MemoryMax to" in found.remedies[0].title) is not is_cache
 
 
+@pytest.mark.parametrize(
+    ("times", "memory", "warns"),
+    [
+        (9, {"file": 0, "shmem": 0}, True),
+        (0, {"file": 0, "shmem": 0}, False),
+        (9, {"file": 40 * MIB, "shmem": 0}, False),
+        (9, {"file": 40 * MIB, "shmem": 39 * MIB}, True),
+        (9, {}, False),
+    ],
+)
+def test_a_service_above_its_memory_high_is_told(times, memory, warns):
+    """It passes however slow it is, unless what reached the limit was file cache, or nobody knows."""
+    text = TEXT.replace('MemoryMax = "64M"', 'MemoryHigh = "64M"')
+    stayed = dataclasses.replace(stay(), memory=memory)
+    found = judged(evidence(text, counters=counters(events={"high": times}, peak=66 * MIB), stay=stayed))
+    assert [(item.code, item.status, item.subject) for item in found] == [("CGP514", Status.WARN, "web")] * warns
+    if warns:
+        assert found[0].message == "the kernel slowed it down 9 times at MemoryHigh=64M: peak 66M"
+        assert found[0].remedies[0].title.startswith("raise MemoryHigh to 96M")
+
+
 @given(st.integers(52 * MIB, 65 * MIB), st.integers(20, 80))
 def test_with_the_proposed_limit_the_same_peak_has_headroom_enough(peak, least):
     policy = Policy(headroom_min=least / 100)

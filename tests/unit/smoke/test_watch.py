@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cgroup_preflight.core.report import Status
-from cgroup_preflight.core.slack import memory_slack
+from cgroup_preflight.core.slack import memory_slack, refused_slack
 from cgroup_preflight.host.cgroupfs import CpuMax
 from cgroup_preflight.smoke.findings import service_findings
 from cgroup_preflight.smoke.watch import INTERVAL, Change, Watch, Watched
@@ -195,6 +195,18 @@ def test_a_limit_that_was_looser_when_the_run_began_excuses_no_peak():
     assert ["memory.peak" in item.message for item in contradictions(seen)] == [True]
 
 
+@pytest.mark.parametrize("own", ["", 'MemoryMax = "1G"\n'])
+@pytest.mark.parametrize(("more", "fails"), [(0, False), (1, True)])
+def test_a_huge_page_that_a_slice_refused_is_in_the_peak_of_its_service(own, more, fails):
+    """The service has no limit of its own, or a looser one, and fills its slice."""
+    text = fake.TEXT.replace('MemoryMax = "64M"\n', own)
+    most = 256 * MIB + memory_slack(1, 4096) + 2 * MIB
+    seen = fake.evidence(
+        text, counters=fake.counters(peak=most + more), effective=fake.effective(memory=256 * MIB, memory_at=fake.SLICE)
+    )
+    assert ["above memory.max 256M" in item.message for item in contradictions(seen)] == [True] * fails
+
+
 @pytest.mark.parametrize(("peak", "fails"), [(256, False), (259, True)])
 def test_a_slice_may_use_more_than_one_of_its_services(peak, fails):
     level = replace(fake.counters(peak=peak * MIB), cgroup=fake.SLICE)
@@ -271,6 +283,12 @@ def test_what_is_mounted_over_a_cgroup_is_a_fail():
 def test_the_tolerance_of_memory_is_a_batch_for_each_cpu_and_a_megabyte():
     assert memory_slack(1, 4096) == MIB + 64 * 4096
     assert memory_slack(4, 65536) == MIB + 16 * MIB
+
+
+@pytest.mark.parametrize(("page_size", "huge"), [(4096, 2 * MIB), (16384, 32 * MIB), (65536, 512 * MIB)])
+def test_what_a_level_above_refuses_is_a_huge_page_for_each_cpu(page_size, huge):
+    """Documentation/admin-guide/mm/hugetlbpage.rst and arch/arm64: the sizes of one level of page tables."""
+    assert refused_slack(3, page_size) == 3 * huge
 
 
 def test_a_whole_run_sees_what_a_service_does_between_two_readings(tmp_path):

@@ -87,7 +87,8 @@ SMOKE_PAGES: dict[Code, Page] = {
         what="Checks that the kernel killed no process of the service for memory.",
         fails=(
             "The service needs more memory than its limit. memory.events and systemd's Result are both read. The "
-            "peak stops at the limit, so that the real need can be higher."
+            "peak stops at the limit, so that the real need can be higher. A service with Delegate= can also have set a "
+            "smaller limit below its own, and the message says so."
         ),
         fix="Raise MemoryMax and run again, or reduce what the service uses.",
         about=("memory.max", "memory.peak", "oom"),
@@ -108,10 +109,13 @@ SMOKE_PAGES: dict[Code, Page] = {
         sources=(_SERVICE,),
     ),
     codes.STOP: Page(
-        what="Checks that the service ends after SIGTERM.",
-        fails="systemd would wait for the time-out and then kill the service with SIGKILL, on every deploy.",
-        fix="Handle SIGTERM, or raise stop_timeout.",
-        about=("TimeoutStopSec",),
+        what="Checks that the service ends after SIGTERM, and that nothing of it runs on.",
+        fails=(
+            "systemd would wait for the time-out and then kill the service with SIGKILL, on every deploy. With "
+            "KillMode=process it leaves what outlives the main process."
+        ),
+        fix="Handle SIGTERM, or raise stop_timeout. Use KillMode=mixed if systemd is to kill what the main process leaves.",
+        about=("TimeoutStopSec", "KillMode"),
         sources=("https://www.freedesktop.org/software/systemd/man/latest/systemd.kill.html",),
     ),
     codes.SERVICE_START: Page(
@@ -201,13 +205,17 @@ SMOKE_PAGES: dict[Code, Page] = {
         sources=("https://docs.kernel.org/admin-guide/cgroup-v2.html#cpu", "https://docs.kernel.org/scheduler/sched-ext.html"),
     ),
     codes.HEADROOM: Page(
-        what="Checks that memory was left at the peak: 20% of MemoryMax, or what [policy] headroom_min says.",
+        what=(
+            "Checks that memory was left at the peak: 20% of MemoryMax, or what [policy] headroom_min says. And that a service "
+            "was not above its MemoryHigh, unless with file cache."
+        ),
         fails=(
             "The run was near MemoryMax, and the kernel kills at it. A real load, or the next version, needs more than a "
-            "short test. The peak includes file cache, which the kernel can reclaim."
+            "short test. The peak includes file cache, which the kernel can reclaim. Above MemoryHigh a service waits at each "
+            "allocation."
         ),
-        fix="Set MemoryMax to the value that the remedy proposes, or lower headroom_min for this service.",
-        about=("memory.peak", "memory.max", "MemoryMax", "headroom", "headroom_min"),
+        fix="Set MemoryMax or MemoryHigh to the value that the remedy proposes, or lower headroom_min for this service.",
+        about=("memory.peak", "memory.max", "memory.high", "MemoryMax", "MemoryHigh", "headroom", "headroom_min"),
         sources=(_KERNEL,),
     ),
     codes.THROTTLED: Page(
