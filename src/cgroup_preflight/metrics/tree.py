@@ -110,7 +110,7 @@ class Tree:
         self._tops, self._above = scope.tops(), scope.above()
         self._clock = clock
         self._nodes: dict[str, _Node] = {}
-        #: When cgroups were found that were not there at first; until their limits are read again.
+        #: When cgroups came, unless with the first reading; until their limits are read again.
         self._new: dict[str, int] = {}
         self._samples: dict[str, Sample] = {}
         self._changed: dict[str, AbstractSet[str]] = {}
