@@ -1,4 +1,4 @@
-"""A service that fills its slice has in its peak what the slice refused: a huge page at once, and nothing is wrong."""
+"""A slice with little room left: what it refuses is in the peak of its service, and what a service leaves in it is charged to it."""
 
 from dataclasses import replace
 
@@ -29,6 +29,14 @@ os.unlink(name)
 print("up", flush=True)
 time.sleep(300)
 """
+_LEAVES = r"""#!/usr/bin/python3
+import time
+with open("/dev/shm/leaves", "wb") as file:
+    for _ in range(30):
+        file.write(bytes(1 << 20))
+print("up", flush=True)
+time.sleep(300)
+"""
 _SLICE = 72 << 20
 
 
@@ -46,3 +54,15 @@ def test_what_a_slice_refuses_fails_no_service_in_it(boot: Boot) -> None:
         outcome.text
     )
     assert max(peaks.values()) > _SLICE + (3 << 19), f"the case did not come: {peaks}"
+
+
+def test_files_in_memory_that_a_service_left_leave_room_enough_to_test_its_limit(boot: Boot) -> None:
+    lab = Lab(boot())
+    leaves = service("leaves.py", ready="log:^up", smoke={"start_timeout": "60s"}, slice="small", MemoryMax="60M")
+    made = config({"leaves": leaves}, {"small": {"MemoryMax": "80M"}})
+    outcome = lab.run("smoke", folder=lab.write("leaves", made, {"leaves.py": _LEAVES}))
+    left = lab.shell("stat -c %s /dev/shm/leaves; rm /dev/shm/leaves")
+    assert int(left) == 30 << 20
+    statuses = {item["subject"]: item["status"] for item in outcome.findings("CGP511")}
+    assert statuses == {"leaves": "pass", "small.slice": "pass"}, outcome.text
+    assert outcome.verdict == "pass"

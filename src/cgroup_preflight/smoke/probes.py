@@ -153,11 +153,12 @@ class Probes:
         return (yield from self._next_to(mate, item, seen, roof))
 
     def _pushed(
-        self, item: ProbeUnit, seen: ProbeEvidence, kind: str = "", *, stay: bool = False
+        self, item: ProbeUnit, seen: ProbeEvidence, kind: str = "", *, stay: bool = False, alone: bool = True
     ) -> Generator[None, None, ProbeEvidence]:
-        """Pushes once, as `kind` where it is another than that of the probe; tasks can `stay`."""
+        """Pushes once, as `kind` where it is another than that of the probe; tasks can `stay`. `alone`: without a neighbour."""
         probe, target, own = seen.probe, seen.cgroup, self._payloads.cgroup(item)
-        with lifted(self._engine, self._observer, self._in_the_way(item, probe, own, target)), self._polite(probe, own):
+        places = [*self._in_the_way(item, probe, own, target), *(self._roofs(probe, own) if alone else ())]
+        with lifted(self._engine, self._observer, places), self._polite(probe, own):
             # Not sooner: tasks that stay may still be refused by a limit that is lifted now.
             before = self._pushes.events(target, own, probe.kind)
             if not before and probe.kind != "cpu":
@@ -229,7 +230,7 @@ class Probes:
         """One push next to a neighbour, which drops its memory then; whether a limit around both acted first."""
         observer, own, place = self._observer, self._payloads.cgroup(item), self._payloads.cgroup(mate.unit)
         states, before = state_of(observer, place), levels_above(observer, own)
-        now = yield from self._pushed(item, seen, kind)
+        now = yield from self._pushed(item, seen, kind, alone=False)
         after = levels_above(observer, own)
         found = beside(mate, (states, state_of(observer, place)), before, after, seen.probe, roof)
         yield from self._pushes.drop(mate.unit)
@@ -248,6 +249,14 @@ class Probes:
         if probe.is_slice:
             carried = (BY_NAME[setting.property].attribute for setting in item.settings)
             yield from ((own, attribute) for attribute in carried if attribute)
+
+    def _roofs(self, probe: Probe, own: str) -> Iterator[tuple[str, str]]:
+        """The memory limits of the slices around a limit that is smaller.
+
+        Files in memory (tmpfs) that a service left there stay charged to its slice, and would take the room that is needed.
+        """
+        if probe.kind in ("max", "high") and not probe.is_slice:
+            yield from ((cgroup, "memory.max") for cgroup in self._around(own))
 
     def _quotas(self, own: str) -> Iterator[tuple[str, str]]:
         """Where this cgroup and the slices around it have quotas."""
