@@ -70,6 +70,12 @@ def test_the_gate_and_nothing_else_is_ended(machine):
     assert opened(machine, gate.pid) == ([(gate.pid, signal.SIGTERM)], [])
 
 
+def test_a_gate_in_a_cgroup_below_is_ended(machine):
+    """systemd starts ExecStop= of a unit with Delegate= in `.control`."""
+    gate = machine.spawn("sleep", f"{CGROUP}/sub")
+    assert opened(machine, gate.pid) == ([(gate.pid, signal.SIGTERM)], [])
+
+
 def test_a_number_that_belongs_to_another_process_by_now_is_not_ended(machine):
     other = machine.spawn("sleep", "/user.slice")
     assert opened(machine, other.pid) == ([], [])

@@ -2,11 +2,12 @@
 
 import itertools
 import signal
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
-from cgroup_preflight.engines.base import Launch, Phase
+from cgroup_preflight.engines.base import Exit, How, Launch, Phase, UnitState
 from cgroup_preflight.engines.service_run import ServiceRun
 from cgroup_preflight.engines.session import Session, local_door
 from cgroup_preflight.host.command import LiveRunner
@@ -203,6 +204,35 @@ def test_what_outlives_the_main_process_is_judged_by_the_kill_mode(mode, killed,
     assert (played.machine.now - begun > run.service.smoke.stop_timeout) is killed
     played.session.close(run)
     assert not played.machine.handles
+
+
+def test_a_stop_goes_on_where_the_manager_knows_no_main_process():
+    """Its own gate would hold it: without a main process, systemd takes the stop for that of a service that has ended."""
+    played = Played(Program(address=URL, stop_after=None), kind="forking", own=RunUnit(text="", type="forking"))
+    machine, unit_of = played.machine, played.units.units
+
+    def state(unit: Unit) -> UnitState:
+        return replace(known(unit), main_pid=0, word="active" if unit.phase is Phase.STARTED else unit.phase.value)
+
+    known = Unit.state
+    played.units.states = lambda units: {name: state(unit_of[name]) for name in units if name in unit_of}
+    run = played.up()
+    assert run.pid == unit_of["web.service"].main.pid
+
+    def stop(units: list[str]) -> None:
+        unit = unit_of[units[0]]
+        gate = unit.gate = machine.spawn("sleep", unit.cgroup)
+        unit.phase = Phase.ENDED
+        played.units.states = lambda _: {units[0]: replace(state(unit), gate_pid=unit.gate.pid)}
+        gate.on_signal = lambda _number: (
+            machine.end(gate),
+            played.units.finish(unit, Exit(how=How.KILLED, status=15), "success"),
+        )
+
+    played.units.stop = stop
+    played.session.stop([run])
+    assert (run.killed, run.stopped) == (False, True)
+    played.session.close(run)
 
 
 def test_what_may_not_be_killed_is_ended_by_the_manager():

@@ -13,6 +13,7 @@ from cgroup_preflight.core.verdict import verdict_of
 from cgroup_preflight.engines.base import UnitState
 from cgroup_preflight.engines.ready import Readiness
 from cgroup_preflight.engines.session import ENDED_FIRST
+from cgroup_preflight.plan.run_unit import RunUnit
 from cgroup_preflight.smoke.findings import service_findings, service_result
 from cgroup_preflight.smoke.limits import nowhere
 from cgroup_preflight.smoke.margins import proposed_max
@@ -678,3 +679,14 @@ def test_what_a_kill_mode_leaves_running_is_a_warning():
         (Status.WARN, "KillMode=process leaves processes of it running after the stop: app --work")
     ]
     assert [item.status for item in found if item.code == "CGP503"] == [Status.PASS]
+
+
+@pytest.mark.parametrize(("kind", "says"), [("forking", "does not know its main process"), ("exec", "cannot tell how")])
+def test_a_service_whose_main_process_nobody_knows_is_unverified_with_the_remedy(kind, says):
+    seen = evidence(state=dataclasses.replace(state(), exit=None))
+    own = dataclasses.replace(seen.service, run_unit=RunUnit(text="", type=kind))
+    found = service_findings(dataclasses.replace(seen, service=own), required=(), swap=False)
+    (ended,) = [item for item in found if item.code == "CGP503"]
+    assert ended.status is Status.UNVERIFIED
+    assert says in ended.message
+    assert ("PIDFile=" in ended.remedies[0].title) is (kind == "forking")

@@ -134,12 +134,15 @@ def test_limits_that_act_first_are_lifted_for_the_push_and_put_back(tmp_path):
     trial.reply = well
     seen = trial.run()
     own = f"{SLICE}/{SCOPE}-_probe-0.service"
-    high, limit = f"{MOUNT}{SLICE}/memory.high", f"{MOUNT}{own}/memory.max"
+    high, limit, roof = f"{MOUNT}{SLICE}/memory.high", f"{MOUNT}{own}/memory.max", f"{MOUNT}{SLICE}/memory.max"
     assert [line.split()[0] for line, _ in trial.lines] == ["push", "drop"] * 3
     # MemoryHigh of the slice, then the service's MemoryMax, then that of the slice, each until all has ended.
     assert [held[limit] for held in trial.held] == [*2 * ["max"], *2 * [str(64 * MIB)], *2 * ["max"]]
     assert [held[high] for held in trial.held] == [*4 * [str(200 * MIB)], *2 * ["max"]]
+    # What services left in the slice may not take the room of a smaller limit in it.
+    assert [held[roof] for held in trial.held] == [*2 * [str(256 * MIB)], *2 * ["max"], *2 * [str(256 * MIB)]]
     assert trial.machine.files[high] == str(200 * MIB)
+    assert trial.machine.files[roof] == str(256 * MIB)
     assert trial.machine.files[limit] == str(64 * MIB)
     assert {one.probe.label for one in seen} == {"web", "api.slice"}
 
