@@ -157,8 +157,8 @@ class Probes:
     ) -> Generator[None, None, ProbeEvidence]:
         """Pushes once, as `kind` where it is another than that of the probe; tasks can `stay`. `alone`: without a neighbour."""
         probe, target, own = seen.probe, seen.cgroup, self._payloads.cgroup(item)
-        places = [*self._in_the_way(item, probe, own, target), *(self._roofs(probe, own) if alone else ())]
-        with lifted(self._engine, self._observer, places), self._polite(probe, own):
+        first = [*self._in_the_way(item, probe, own, target), *(self._roofs(probe, own) if alone else ())]
+        with lifted(self._engine, self._observer, first), self._polite(probe, own):
             # Not sooner: tasks that stay may still be refused by a limit that is lifted now.
             before = self._pushes.events(target, own, probe.kind)
             if not before and probe.kind != "cpu":
