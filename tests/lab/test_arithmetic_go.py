@@ -18,7 +18,7 @@ from cgroup_preflight.plan.build import build_plan
 from cgroup_preflight.plan.limits import service_chain
 from cgroup_preflight.plan.model import Plan
 from cgroup_preflight.plan.unitfile import drop_in_files, slice_files
-from tests.lab.arithmetic_judge import SEED, SYSTEMS, parameters
+from tests.lab.arithmetic_judge import SEED, SYSTEMS
 from tests.lab.arithmetic_values import span
 from tests.lab.conftest import Boot
 from tests.lab.test_go_runtime import CPUS, local_probes  # noqa: F401 - a fixture
@@ -43,7 +43,7 @@ for probe in $(ls {_PROBES}); do set -- $({_PROBES}/$probe 2>&1); printf '%s\\n'
 _UNIT = f"[Service]\nType=oneshot\nTimeoutStartSec=600\nExecStart=/bin/sh {_FOLDER}/probes.sh %N\n"
 
 
-@pytest.fixture(params=parameters(name for name in SYSTEMS if name.endswith("qemu")))
+@pytest.fixture(params=[pytest.param(name, marks=pytest.mark.newest) for name in SYSTEMS if name.endswith("qemu")])
 def system(request: pytest.FixtureRequest, boot: Boot) -> Guest:
     """A guest of each distribution with some CPUs: with less than three the runtime has nothing to choose."""
     return boot(base=SYSTEMS[request.param])

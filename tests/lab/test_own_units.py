@@ -292,7 +292,7 @@ def _project(folder: Path) -> None:
     (folder / "cgroup-preflight.toml").write_text(text)
 
 
-@pytest.fixture(scope="module", params=["debian-12", "debian-13"])
+@pytest.fixture(scope="module", params=[pytest.param("debian-12", marks=pytest.mark.newest), "debian-13"])
 def report(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The report of one run of all units."""
     folder = tmp_path_factory.mktemp("units") / "project"
