@@ -30,7 +30,7 @@ UNVERIFIED = report(finding(Status.UNVERIFIED, code="CGP511", name="bites"))
 HOSTILE_REPORT = report(
     *[finding(Status.FAIL, subject=text or "-", message=f"x {text}") for text in HOSTILE if text.isascii()]
 )
-_DEAR = pytest.mark.dear
+_EXTRA = pytest.mark.extra
 RECORDING = ROOT / "tests" / "fixtures" / "slices" / "debian-12.json"
 STUB = "name: stub\ndescription: stub\nruns: {using: composite, steps: [{run: 'exit 9', shell: bash}]}\n"
 
@@ -177,7 +177,7 @@ def test_legs_of_a_matrix_share_one_comment(go, github):
     assert len(github.checks) == 3
 
 
-@_DEAR
+@_EXTRA
 def test_this_host_and_the_time_it_takes(go, github):
     """A real run in a folder of the repository; the verdict is whatever this machine deserves."""
     started = time.monotonic()
@@ -316,9 +316,9 @@ jobs:
 
 
 @pytest.mark.parametrize(("reports", "broken", "verdict", "said"), [
-    pytest.param({"one": PASS, "two": PASS, "three": PASS}, "", "pass", "**3 runners:** ✅ 3 pass", marks=_DEAR),
+    pytest.param({"one": PASS, "two": PASS, "three": PASS}, "", "pass", "**3 runners:** ✅ 3 pass", marks=_EXTRA),
     ({"one": PASS, "two": FAIL, "three": PASS}, "three", "fail", "❌ 1 fail, ⚠️ 1 unverified, ✅ 1 pass"),
-    pytest.param({"one": PASS, "two": PASS, "three": PASS}, "two", "unverified", "⚠️ 1 unverified, ✅ 2 pass", marks=_DEAR),
+    pytest.param({"one": PASS, "two": PASS, "three": PASS}, "two", "unverified", "⚠️ 1 unverified, ✅ 2 pass", marks=_EXTRA),
     ({"one": PASS, "two": PASS, "three": PASS}, "every", "unverified", ""),
 ])  # fmt: skip
 def test_the_collecting_job_misses_a_leg_whose_installation_failed(
@@ -342,9 +342,9 @@ def test_the_collecting_job_misses_a_leg_whose_installation_failed(
 
 
 @pytest.mark.parametrize(("second", "broken", "said"), [
-    pytest.param(FAIL, "three", "**3 runners:** ❌ 1 fail, ⚠️ 1 unverified, ✅ 1 pass", marks=_DEAR),
+    pytest.param(FAIL, "three", "**3 runners:** ❌ 1 fail, ⚠️ 1 unverified, ✅ 1 pass", marks=_EXTRA),
     (PASS, "three", "**3 runners:** ⚠️ 1 unverified, ✅ 2 pass"),
-    pytest.param(PASS, "", "**3 runners:** ✅ 3 pass", marks=_DEAR),
+    pytest.param(PASS, "", "**3 runners:** ✅ 3 pass", marks=_EXTRA),
 ])  # fmt: skip
 def test_legs_that_publish_by_themselves_miss_one_whose_installation_failed(go, github, tmp_path, second, broken, said):
     """The comment is no pass while a leg has not reported, and the section of the failed leg stays."""

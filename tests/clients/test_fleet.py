@@ -141,7 +141,7 @@ def test_a_plan_changes_nothing_and_a_refused_one_is_not_applied(fleet):
     assert "apply" not in calls(fleet, "h1")
 
 
-@pytest.mark.dear
+@pytest.mark.extra
 def test_failures_that_are_allowed_do_not_hide_a_later_stop(fleet):
     """One of three is allowed, two of three are not."""
     scenarios = {"h0": "good", "h1": "good", "h2": "harm", "h3": "harm", "h4": "harm", "h5": "good", "late": "good"}
